@@ -1,0 +1,41 @@
+// Page faults: handle_mm_fault and what it dispatches to (spec B2-B6), and the page-table work that
+// truncate, munmap and writeback do (B8, B9).
+//
+// Every path re-validates the pte under page_table_lock before it installs anything; the loser of a
+// race frees what it prepared and answers success, and the access is tried again (INV-M7).
+#pragma once
+
+#include "mm/mm_struct.h"
+#include "mm/types.h"
+
+namespace mm {
+
+// Requires: mmap_sem held; vma holds addr; the vma allows the access, or the caller forces it.
+VmFault handle_mm_fault(MmStruct& mm, Vma& vma, Vaddr addr, Write write);
+
+// What zap_page_range may leave behind: B9.
+struct ZapDetails {
+  Mapping* check_mapping = nullptr;  // only pages of this mapping go (even_cows = 0)
+};
+// Removes the ptes of [start, end) of `vma`; with details, keeps private copies and swap entries.
+void zap_page_range(Vma& vma, Vaddr start, Vaddr end, const ZapDetails* details);
+
+enum class EvenCows : uint8_t { kNo, kYes };
+// Unmaps pages [first, end) of a file from every vma that maps them; private copies too if kYes.
+// Requires: i_shared_sem held.
+void unmap_mapping_range(Machine& machine, Mapping& mapping, Pgoff first, Pgoff end, EvenCows even_cows);
+
+// Clears dirty and write bits of every pte of a cached page, so that the next write is noticed;
+// true if one was dirty. Requires: the page is locked.
+bool page_mkclean(Machine& machine, Pfn pfn);
+
+// The struct page behind a pte of `vma`: kNoPfn for special ptes (the zero page, raw frames).
+Pfn vm_normal_page(Pte pte);
+
+// Puts a new anonymous page at `addr`, whose pte must be none: how a restart fills private memory
+// (it needs no backing page first, and works under any protection). The caller's reference becomes
+// the mapping's. Writable only where VM_WRITE allows it and `share` is kNo.
+enum class Shared : uint8_t { kNo, kYes };
+void install_anon_page(Vma& vma, Vaddr addr, Pfn pfn, Shared share);
+
+}  // namespace mm

@@ -1,0 +1,126 @@
+// File: an inode with its Mapping (the kernel's struct address_space): size, disk, page cache, and
+// the vmas that map it. Shared anonymous memory is a File of kind kShmem, as in the kernel.
+//
+// Invariants, checked by Validate():
+//   C1  A page is in at most one page cache, at the index that the page itself names.
+//   C2  No cached page lies at or past the end of the file, once a truncate has completed (INV-M4).
+//   C3  i_mmap holds exactly the private vmas that map the file, i_mmap_shared the shared ones.
+//   C4  A clean up-to-date cached page of a regular file equals its page on disk.
+//
+// Locks: i_shared_sem guards the vma lists and serialises truncate; the page lock guards a cached
+// page's place in the cache (see sync.h for the order).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "absl/container/btree_map.h"
+#include "mm/disk.h"
+#include "mm/page.h"
+#include "mm/sync.h"
+#include "mm/types.h"
+
+namespace mm {
+
+class File;
+class Machine;
+struct Vma;
+
+enum class FileId : uint32_t {};
+
+struct Mapping {
+  File* host = nullptr;
+  absl::btree_map<Pgoff, Pfn> pages;  // the page cache
+  std::list<Vma*> i_mmap;             // private vmas, in the order they were made
+  std::list<Vma*> i_mmap_shared;
+  Semaphore i_shared_sem;
+  uint64_t truncate_count = 0;  // 2.6.11's guard of faults against truncates
+};
+
+enum class FileKind : uint8_t { kRegular, kShmem, kDevZero };
+
+class File {
+ public:
+  // `disk` is null for kShmem and kDevZero, and only for them.
+  File(FileId id, std::string name, FileKind kind, uint64_t size, std::unique_ptr<Disk> disk)
+      : id_(id), name_(std::move(name)), kind_(kind), i_size(size), disk_(std::move(disk)) {
+    CHECK((disk_ != nullptr) == (kind == FileKind::kRegular));
+    mapping.host = this;
+  }
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+
+  FileId id() const { return id_; }
+  const std::string& name() const { return name_; }
+  FileKind kind() const { return kind_; }
+  Disk* disk() { return disk_.get(); }
+  const Disk* disk() const { return disk_.get(); }
+  uint64_t size_pages() const { return base::PagesFor(i_size); }
+  // Has vm_ops with a fault method. A private mapping of /dev/zero has a file and no vm_ops (C20).
+  bool has_fault() const { return kind_ != FileKind::kDevZero; }
+
+ private:
+  FileId id_;
+  std::string name_;
+  FileKind kind_;
+
+ public:
+  uint64_t i_size;  // bytes
+  Mapping mapping;
+  bool deleted = false;   // unlinked: lives on while it is mapped
+  bool swapfile = false;  // in use as swap: shrinking it is ETXTBSY
+
+ private:
+  std::unique_ptr<Disk> disk_;
+};
+
+using FilePtr = std::shared_ptr<File>;
+
+// ---- page cache (filemap.cc) ----
+
+// The cached page with a reference taken, or kNoPfn.
+Pfn find_get_page(Machine& machine, Mapping& mapping, Pgoff index);
+// The same, locked, and still in the cache at that index.
+Pfn find_lock_page(Machine& machine, Mapping& mapping, Pgoff index);
+// Puts a locked page that is in no cache into this one; the cache takes a reference of its own.
+void add_to_page_cache(Machine& machine, Mapping& mapping, Pgoff index, Pfn pfn);
+// Takes a locked page out of its cache and drops the cache's reference. The mapping word becomes 0
+// even while the page is mapped (truncate_complete_page).
+void remove_from_page_cache(Machine& machine, Pfn pfn);
+// The page with a reference, up to date, read from disk (or made, for shmem) if it is not cached.
+// ENOMEM or EIO. Does not look at i_size. *major is set when the disk was read.
+SysResult<Pfn> read_cache_page(Machine& machine, File& file, Pgoff index, bool* major = nullptr);
+void set_page_dirty(Machine& machine, Pfn pfn);
+
+// read(2), write(2) at an offset. read stops at the end of the file. write extends it, stops at
+// `limit` (RLIMIT_FSIZE) and answers EFBIG with SIGXFSZ when it could write nothing. On ENOMEM or EIO
+// in the middle the bytes before it are written: the count says how many, the error comes only when
+// it is none. /dev/zero reads zeros and swallows writes.
+SysResult<uint64_t> generic_file_read(Machine& machine, File& file, uint64_t offset,
+                                      std::span<std::byte> out);
+SysResult<uint64_t> generic_file_write(Machine& machine, File& file, uint64_t offset,
+                                       std::span<const std::byte> in, uint64_t limit);
+// Writes back the dirty cached pages of [first, end): ptes are made clean and read-only first
+// (page_mkclean), the part of the last page behind the end of the file is zeroed, then the page goes
+// to disk. EIO leaves the failed page dirty and goes on; the first error is the answer.
+SysResult<void> filemap_fdatawrite_range(Machine& machine, File& file, Pgoff first, Pgoff end);
+// All of the file, and then the disk's Sync().
+SysResult<void> vfs_fsync(Machine& machine, File& file);
+
+// ---- size changes (truncate.cc) ----
+
+// truncate(2): B8. `limit` is RLIMIT_FSIZE: growing beyond it is EFBIG with SIGXFSZ and changes
+// nothing. Shrinking a swap file is ETXTBSY.
+SysResult<void> vmtruncate(Machine& machine, File& file, uint64_t size, uint64_t limit);
+// fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE). EINVAL for length 0.
+SysResult<void> punch_hole(Machine& machine, File& file, uint64_t offset, uint64_t length);
+// Drops what is cached of [first, end) and neither dirty, locked, under writeback nor mapped.
+void invalidate_mapping_pages(Machine& machine, Mapping& mapping, Pgoff first, Pgoff end);
+// The last reference to a file is gone: its cache goes.
+void evict_inode(Machine& machine, File& file);
+
+}  // namespace mm

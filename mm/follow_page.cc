@@ -1,0 +1,165 @@
+#include "mm/follow_page.h"
+
+#include <algorithm>
+
+#include "mm/fault.h"
+#include "mm/machine.h"
+
+namespace mm {
+namespace {
+
+constexpr Followed kNullPage{Followed::Kind::kNull, kNoPfn};
+constexpr Followed kEfault{Followed::Kind::kEfault, kNoPfn};
+
+Followed NoPageTable(const Vma& vma, unsigned flags) {
+  if ((flags & FOLL_DUMP) != 0 && !vma.has_fault()) return kEfault;
+  // vm_ops, not vm_file: a private mapping of /dev/zero has the one without the other.
+  if ((flags & FOLL_DIRTY) != 0 && vma.has_fault()) return kEfault;
+  return kNullPage;
+}
+
+unsigned LookupFlags(DumpLookup lookup) {
+  switch (lookup) {
+    case DumpLookup::kDumpDirty: return FOLL_GET | FOLL_DUMP | FOLL_DIRTY;
+    case DumpLookup::kDumpOnly: return FOLL_GET | FOLL_DUMP;
+    case DumpLookup::kFollAnon: return FOLL_GET | FOLL_ANON;
+  }
+  return 0;
+}
+
+}  // namespace
+
+const Mapping* page_mapping(const Machine& machine, const Page& page) {
+  if ((page.flags & PG_swapcache) != 0) return &machine.swapper_space;
+  return FileMapping(page);
+}
+
+Followed follow_page(Vma& vma, Vaddr addr, unsigned flags) {
+  Machine& machine = vma.mm->machine;
+  Pte* entry = vma.mm->pgtable.find(addr);
+  if (entry == nullptr) {
+    if ((flags & FOLL_ANON) != 0) {
+      if ((flags & FOLL_GET) != 0) machine.frames.get_page(kZeroPfn);
+      return {Followed::Kind::kPage, kZeroPfn};
+    }
+    return NoPageTable(vma, flags);
+  }
+  const Pte pte = *entry;
+  if (pte_none(pte)) return NoPageTable(vma, flags);
+  if (!pte_present(pte)) return (flags & FOLL_DIRTY) != 0 && pte_file(pte) ? kEfault : kNullPage;
+  if ((flags & FOLL_WRITE) != 0 && !pte_write(pte)) return kNullPage;
+  Pfn pfn = vm_normal_page(pte);
+  if (pfn == kNoPfn) {
+    // The zero page has a struct page, a raw frame has none; a dump wants neither.
+    if ((flags & FOLL_DUMP) != 0 || pte_pfn(pte) != kZeroPfn) return kEfault;
+    pfn = kZeroPfn;
+  }
+  if ((flags & FOLL_GET) != 0) machine.frames.get_page(pfn);
+  if ((flags & FOLL_TOUCH) != 0) {
+    if ((flags & FOLL_WRITE) != 0 && !pte_dirty(pte) && !machine.frames.at(pfn).dirty())
+      set_page_dirty(machine, pfn);
+    *entry = pte_set(pte, kPteYoung);
+  }
+  return {Followed::Kind::kPage, pfn};
+}
+
+bool page_is_modified(const Vma& vma, Pte pte) {
+  const Pfn pfn = vm_normal_page(pte);
+  if (pfn == kNoPfn || pfn == kZeroPfn) return false;
+  if (vma.file == nullptr) return true;
+  const Machine& machine = vma.mm->machine;
+  const Page& page = machine.frames.at(pfn);
+  if (machine.sem().dirty_rule == DirtyRule::kPageMapping) return page_mapping(machine, page) == nullptr;
+  return FileMapping(page) == nullptr;
+}
+
+base::Result<Pfn> get_dirty_page(Vma& vma, Vaddr addr) {
+  CHECK((vma.flags & (VM_SHARED | VM_MAYSHARE)) == 0);  // the seed's BUG_ON
+  Machine& machine = vma.mm->machine;
+  const unsigned flags = LookupFlags(machine.sem().dump_lookup);
+  Followed followed = follow_page(vma, addr, flags);
+  while (followed.kind == Followed::Kind::kNull) {
+    const VmFault fault = handle_mm_fault(*vma.mm, vma, addr, Write::kNo);
+    if ((fault & VM_FAULT_OOM) != 0) {
+      return base::Fail(base::Code::kNoMemory, "page at %#llx: no memory to bring it in",
+                        static_cast<unsigned long long>(addr));
+    }
+    if ((fault & VM_FAULT_SIGBUS) != 0) {
+      return base::Fail(base::Code::kFault, "page at %#llx: it cannot be brought in (SIGBUS)",
+                        static_cast<unsigned long long>(addr));
+    }
+    followed = follow_page(vma, addr, flags);
+  }
+  if (followed.kind == Followed::Kind::kEfault) return kNoPfn;
+  const Pte* pte = vma.mm->pgtable.find(addr);
+  if (pte != nullptr && pte_present(*pte) && page_is_modified(vma, *pte)) return followed.pfn;
+  machine.frames.put_page(followed.pfn);
+  return kNoPfn;
+}
+
+DirtyRun next_dirty_run(Vma& vma, Vaddr addr, Vaddr end, uint64_t pages_max) {
+  CHECK((vma.flags & (VM_SHARED | VM_MAYSHARE)) == 0);
+  PageTable& table = vma.mm->pgtable;
+  DirtyRun run;
+  while (addr < end) {
+    const Vaddr from = addr;
+    const Pte* pte = table.next_leaf(&addr, end);
+    if (run.pages > 0 && (pte == nullptr || addr != from)) return run;
+    if (pte == nullptr) return run;
+    const Vaddr stop = std::min(PageTable::LeafEnd(addr), end);
+    for (; addr < stop; addr += kPageSize, ++pte) {
+      const bool modified = pte_present(*pte) && page_is_modified(vma, *pte);
+      if (!modified && run.pages > 0) return run;
+      if (!modified) continue;
+      if (run.pages == 0) run.start = addr;
+      if (++run.pages == pages_max) return run;
+    }
+  }
+  return run;
+}
+
+SysResult<std::vector<Pfn>> get_user_pages(MmStruct& mm, Vaddr addr, uint64_t count, Write write,
+                                           Force force) {
+  Machine& machine = mm.machine;
+  std::vector<Pfn> pages;
+  const auto stop = [&](int err) -> SysResult<std::vector<Pfn>> {
+    if (pages.empty()) return Err(err);
+    return std::move(pages);
+  };
+  addr = base::PageAlignDown(addr);
+  for (uint64_t i = 0; i < count; ++i, addr += kPageSize) {
+    Vma* vma = mm.vma_at(addr);
+    if (vma == nullptr || (vma->flags & (VM_IO | VM_PFNMAP)) != 0) return stop(EFAULT);
+    uint64_t wanted = write == Write::kYes ? VM_WRITE | VM_MAYWRITE : VM_READ | VM_MAYREAD;
+    wanted &= force == Force::kYes ? VM_MAYREAD | VM_MAYWRITE : VM_READ | VM_WRITE;
+    if ((vma->flags & wanted) == 0) return stop(EFAULT);
+    // A forced write needs a private mapping, or one that may be written anyway.
+    if (write == Write::kYes && vma->is_shared() && (vma->flags & VM_WRITE) == 0) return stop(EFAULT);
+    unsigned flags = FOLL_GET | FOLL_TOUCH | (write == Write::kYes ? FOLL_WRITE : 0);
+    Followed followed = follow_page(*vma, addr, flags);
+    while (followed.kind == Followed::Kind::kNull) {
+      const VmFault fault = handle_mm_fault(mm, *vma, addr, write);
+      if ((fault & VM_FAULT_OOM) != 0) return stop(ENOMEM);
+      if ((fault & VM_FAULT_SIGBUS) != 0) return stop(EFAULT);
+      // COW is broken, but the pte stays read-only under this protection: stop asking for the bit.
+      if ((fault & VM_FAULT_WRITE) != 0 && (vma->flags & VM_WRITE) == 0) flags &= ~FOLL_WRITE;
+      followed = follow_page(*vma, addr, flags);
+    }
+    if (followed.kind == Followed::Kind::kEfault) return stop(EFAULT);
+    ++machine.pins[followed.pfn];
+    pages.push_back(followed.pfn);
+  }
+  return pages;
+}
+
+void unpin_user_pages(Machine& machine, std::vector<Pfn>& pages) {
+  for (const Pfn pfn : pages) {
+    const auto pin = machine.pins.find(pfn);
+    CHECK(pin != machine.pins.end() && pin->second > 0);
+    if (--pin->second == 0) machine.pins.erase(pin);
+    machine.frames.put_page(pfn);
+  }
+  pages.clear();
+}
+
+}  // namespace mm

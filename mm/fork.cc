@@ -1,0 +1,66 @@
+// fork and exit of an address space: copy_page_range, exit_mmap.
+#include <mutex>
+
+#include "mm/fault.h"
+#include "mm/machine.h"
+#include "mm/mm_struct.h"
+#include "mm/planted.h"
+#include "mm/rmap.h"
+
+namespace mm {
+namespace {
+
+// copy_one_pte. `source` may lose its write bit.
+Pte CopyOnePte(MmStruct& parent, MmStruct& child, const Vma& vma, Pte& source) {
+  if (!pte_present(source)) return source;
+  Machine& machine = parent.machine;
+  if (is_cow_mapping(vma.flags)) source = pte_clear_bits(source, kPteWrite);
+  Pte pte = source;
+  if (vma.is_shared()) pte = pte_clear_bits(pte, kPteDirty);
+  pte = pte_clear_bits(pte, kPteYoung);
+  const Pfn pfn = vm_normal_page(pte);
+  if (pfn == kNoPfn) return pte;
+  if (!Planted(Bug::kForkForgetsRefcount)) machine.frames.get_page(pfn);
+  page_dup_rmap(machine, pfn);
+  ++(PageAnon(machine.frames.at(pfn)) ? child.anon_rss : child.file_rss);
+  return pte;
+}
+
+void CopyPageRange(MmStruct& parent, MmStruct& child, const Vma& vma) {
+  // What faults can refill is not copied (2.6.34).
+  if ((vma.flags & (VM_HUGETLB | VM_NONLINEAR | VM_PFNMAP | VM_INSERTPAGE)) == 0 && !vma.anon_vma) return;
+  std::lock_guard parent_guard(parent.page_table_lock);
+  std::lock_guard child_guard(child.page_table_lock);
+  parent.pgtable.walk(vma.start, vma.end, [&](Vaddr addr, Pte& pte) {
+    *child.pgtable.alloc(addr) = CopyOnePte(parent, child, vma, pte);
+  });
+}
+
+}  // namespace
+
+SysResult<std::unique_ptr<MmStruct>> dup_mm(MmStruct& parent) {
+  auto child = std::make_unique<MmStruct>(parent.machine);
+  std::unique_lock parent_guard(parent.mmap_sem);
+  std::unique_lock child_guard(child->mmap_sem);
+  child->layout = parent.layout;
+  child->word_bytes = parent.word_bytes;
+  child->auxv = parent.auxv;
+  child->exe_file = parent.exe_file;
+  for (const auto& [start, vma] : parent.vmas()) {
+    if ((vma->flags & VM_DONTCOPY) != 0) continue;
+    auto copy = std::make_unique<Vma>(*vma);
+    copy->flags &= ~VM_LOCKED;  // memory locks are not inherited
+    Vma* linked = child->insert_vma(std::move(copy));
+    CopyPageRange(parent, *child, *linked);
+  }
+  return child;
+}
+
+void exit_mmap(MmStruct& mm) {
+  std::unique_lock guard(mm.mmap_sem);
+  do_munmap(mm, 0, TASK_SIZE);
+  CHECK(mm.anon_rss == 0 && mm.file_rss == 0 && mm.pgtable.nr_ptes() == 0);
+  mm.exe_file = nullptr;
+}
+
+}  // namespace mm

@@ -1,0 +1,68 @@
+#include "mm/frames.h"
+
+#include <sys/mman.h>
+
+#include <cstring>
+
+namespace mm {
+namespace {
+
+constexpr size_t kHugePageSize = size_t{2} << 20;
+
+// Address space for `bytes` bytes, without memory behind it until it is touched.
+void* Reserve(size_t bytes) {
+  void* place =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  CHECK(place != MAP_FAILED);
+  // Huge pages make the host's part of a first touch cheap. Advice only: any answer is fine.
+  (void)madvise(place, bytes, MADV_HUGEPAGE);
+  return place;
+}
+
+size_t ArenaBytes(uint32_t frames) {
+  return (size_t{frames} * kPageSize + kHugePageSize - 1) / kHugePageSize * kHugePageSize;
+}
+
+}  // namespace
+
+Frames::Frames(uint64_t frame_count) : frame_count_(static_cast<uint32_t>(frame_count)) {
+  CHECK(frame_count >= 2 && frame_count < static_cast<uint32_t>(kNoPfn));
+  mem_map_ = static_cast<Page*>(Reserve(size_t{frame_count_} * sizeof(Page)));
+  arena_ = static_cast<std::byte*>(Reserve(ArenaBytes(frame_count_)));
+  Page& zero = mem_map_[0];
+  zero.flags = PG_reserved | PG_uptodate;
+  zero.count = 1;
+}
+
+Frames::~Frames() {
+  munmap(mem_map_, size_t{frame_count_} * sizeof(Page));
+  munmap(arena_, ArenaBytes(frame_count_));
+}
+
+Pfn Frames::alloc_page(Fill fill) {
+  Pfn pfn;
+  if (free_head_ != kNoPfn) {
+    pfn = free_head_;
+    free_head_ = at(pfn).lru_next;
+    --nr_free_;
+    if (fill == Fill::kZero) std::memset(bytes(pfn), 0, kPageSize);
+  } else if (fresh_ < frame_count_) {
+    pfn = Pfn{fresh_++};
+  } else {
+    return kNoPfn;
+  }
+  Page& page = at(pfn);
+  CHECK(page.count == 0);
+  page = Page{.flags = 0, .count = 1, .mapcount = 0, .lru_next = kNoPfn, .mapping_word = 0, .index = 0};
+  return pfn;
+}
+
+void Frames::Free(Pfn pfn, Page& page) {
+  CHECK_MSG(page.mapcount == 0 && !page.locked() && pfn != kZeroPfn && FileMapping(page) == nullptr,
+            base::Format("free of page %u in use", static_cast<uint32_t>(pfn)));
+  page = Page{.flags = 0, .count = 0, .mapcount = 0, .lru_next = free_head_, .mapping_word = 0, .index = 0};
+  free_head_ = pfn;
+  ++nr_free_;
+}
+
+}  // namespace mm

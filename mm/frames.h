@@ -1,0 +1,66 @@
+// Frames: the model's physical memory. One arena of bytes and one mem_map of Page, both reserved at
+// once and backed by the operating system as they are touched.
+//
+// Frames that were never used are known to be zero and are handed out in ascending order; freed
+// ones go on a list, last freed first reused, so that runs repeat exactly.
+//
+// Invariants:
+//   F1  kZeroPfn is all zero bytes, is never free and never the target of a writable pte.
+//   F2  A frame is on the free list, or above the high-water mark, exactly when its count is 0.
+#pragma once
+
+#include <span>
+
+#include "mm/page.h"
+#include "mm/types.h"
+
+namespace mm {
+
+enum class Fill : uint8_t { kZero, kUninitialized };
+
+class Frames {
+ public:
+  // `frame_count` includes the zero page. Requires: 2 <= frame_count < 2^32 - 1. Address space that
+  // the operating system does not give is a CHECK: MachineConfig caps it first.
+  explicit Frames(uint64_t frame_count);
+  ~Frames();
+  Frames(const Frames&) = delete;
+  Frames& operator=(const Frames&) = delete;
+
+  // A frame with count 1, mapcount 0, no mapping and no flags; kNoPfn when memory is exhausted.
+  Pfn alloc_page(Fill fill);
+  void get_page(Pfn pfn) { ++at(pfn).count; }
+  // Drops one reference; the last one frees the frame.
+  void put_page(Pfn pfn) {
+    Page& page = at(pfn);
+    CHECK(page.count > 0);
+    if (--page.count == 0) Free(pfn, page);
+  }
+
+  Page& at(Pfn pfn) { return mem_map_[Check(pfn)]; }
+  const Page& at(Pfn pfn) const { return mem_map_[Check(pfn)]; }
+  std::byte* bytes(Pfn pfn) { return arena_ + size_t{Check(pfn)} * kPageSize; }
+  const std::byte* bytes(Pfn pfn) const { return arena_ + size_t{Check(pfn)} * kPageSize; }
+
+  uint32_t frame_count() const { return frame_count_; }
+  uint32_t nr_free() const { return nr_free_ + (frame_count_ - fresh_); }
+  // Frames at and above this one were never allocated.
+  uint32_t high_water() const { return fresh_; }
+
+ private:
+  uint32_t Check(Pfn pfn) const {
+    const auto number = static_cast<uint32_t>(pfn);
+    CHECK(number < frame_count_);
+    return number;
+  }
+  void Free(Pfn pfn, Page& page);
+
+  uint32_t frame_count_;
+  uint32_t fresh_ = 1;
+  uint32_t nr_free_ = 0;
+  Pfn free_head_ = kNoPfn;
+  Page* mem_map_;
+  std::byte* arena_;
+};
+
+}  // namespace mm

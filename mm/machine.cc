@@ -1,0 +1,207 @@
+#include "mm/machine.h"
+
+#include <algorithm>
+#include <cstring>
+#include <shared_mutex>
+
+#include "mm/rmap.h"
+
+namespace mm {
+
+base::Result<std::unique_ptr<Machine>> Machine::Create(const MachineConfig& config) {
+  if (config.memory_bytes < kMemoryMin || config.memory_bytes > kMemoryMax) {
+    return base::Fail(base::Code::kInvalid, "a machine has from %s to %s of memory, not %s",
+                      base::FormatSize(kMemoryMin).c_str(), base::FormatSize(kMemoryMax).c_str(),
+                      base::FormatSize(config.memory_bytes).c_str());
+  }
+  return std::unique_ptr<Machine>(new Machine(config));
+}
+
+Machine::Machine(const MachineConfig& config) : frames(config.memory_bytes / kPageSize), config_(config) {}
+
+Machine::~Machine() {
+  while (!processes_.empty()) exit(processes_.begin()->first);
+  names_.clear();
+  dev_zero_ = nullptr;
+}
+
+// ---- processes ----
+
+std::shared_ptr<MmStruct> Machine::new_mm() {
+  return {new MmStruct(*this), [](MmStruct* mm) {
+            exit_mmap(*mm);
+            delete mm;
+          }};
+}
+
+Process& Machine::attach(Pid pid, std::string name, std::shared_ptr<MmStruct> mm) {
+  auto process = std::make_unique<Process>();
+  process->pid = pid;
+  process->name = std::move(name);
+  process->mm = std::move(mm);
+  const auto [place, inserted] = processes_.emplace(pid, std::move(process));
+  CHECK(inserted);
+  return *place->second;
+}
+
+Process& Machine::spawn(Pid pid, std::string name) { return attach(pid, std::move(name), new_mm()); }
+
+SysResult<Process*> Machine::fork(Pid parent, Pid child, std::string name) {
+  Process* from = find_process(parent);
+  CHECK(from != nullptr);
+  std::unique_ptr<MmStruct> copy = SYS_TRY(dup_mm(*from->mm));
+  const std::shared_ptr<MmStruct> mm(copy.release(), [](MmStruct* owned) {
+    exit_mmap(*owned);
+    delete owned;
+  });
+  Process& process = attach(child, std::move(name), mm);
+  process.ppid = parent;
+  process.rlimit_fsize = from->rlimit_fsize;
+  process.rlimit_stack = from->rlimit_stack;
+  return &process;
+}
+
+Process& Machine::clone_vm(Pid parent, Pid child, std::string name) {
+  const Process* from = find_process(parent);
+  CHECK(from != nullptr);
+  Process& process = attach(child, std::move(name), from->mm);
+  process.ppid = parent;
+  process.rlimit_fsize = from->rlimit_fsize;
+  process.rlimit_stack = from->rlimit_stack;
+  return process;
+}
+
+void Machine::exit(Pid pid) { CHECK(processes_.erase(pid) == 1); }
+
+Process* Machine::find_process(Pid pid) {
+  const auto found = processes_.find(pid);
+  return found == processes_.end() ? nullptr : found->second.get();
+}
+
+// ---- files ----
+
+FilePtr Machine::create_file(std::string name, uint64_t size, std::unique_ptr<Disk> disk) {
+  FilePtr file(new File(FileId{next_file_++}, name, FileKind::kRegular, size, std::move(disk)),
+               [this](File* owned) {
+                 evict_inode(*this, *owned);
+                 delete owned;
+               });
+  all_files_.push_back(file);
+  CHECK(names_.emplace(std::move(name), file).second);
+  return file;
+}
+
+FilePtr Machine::create_shmem(std::string name, uint64_t size) {
+  FilePtr file(new File(FileId{next_file_++}, std::move(name), FileKind::kShmem, size, nullptr),
+               [this](File* owned) {
+                 evict_inode(*this, *owned);
+                 delete owned;
+               });
+  all_files_.push_back(file);
+  return file;
+}
+
+FilePtr Machine::dev_zero() {
+  if (dev_zero_ == nullptr) {
+    dev_zero_ = std::make_shared<File>(FileId{next_file_++}, "/dev/zero", FileKind::kDevZero, 0, nullptr);
+    all_files_.push_back(dev_zero_);
+  }
+  return dev_zero_;
+}
+
+std::vector<FilePtr> Machine::files() const {
+  std::vector<FilePtr> alive;
+  for (const std::weak_ptr<File>& weak : all_files_) {
+    if (FilePtr file = weak.lock()) alive.push_back(std::move(file));
+  }
+  return alive;
+}
+
+FilePtr Machine::find_file(std::string_view name) const {
+  const auto found = names_.find(name);
+  return found == names_.end() ? nullptr : found->second;
+}
+
+void Machine::unlink(const FilePtr& file) {
+  CHECK(!file->deleted);
+  file->deleted = true;
+  CHECK(names_.erase(file->name()) == 1);
+}
+
+// ---- loads and stores ----
+
+Outcome Machine::do_page_fault(Process& process, Vaddr addr, Write write) {
+  MmStruct& mm = *process.mm;
+  if (addr >= TASK_SIZE) return Outcome::kSigsegv;
+  std::shared_lock guard(mm.mmap_sem);
+  Vma* vma = mm.find_vma(addr);
+  if (vma == nullptr) return Outcome::kSigsegv;
+  if (vma->start > addr) {
+    if ((vma->flags & VM_GROWSDOWN) == 0) return Outcome::kSigsegv;
+    if (!expand_stack(*vma, addr, process.rlimit_stack)) return Outcome::kSigsegv;
+  }
+  // As on x86: any access right allows reading.
+  if ((vma->flags & (write == Write::kYes ? VM_WRITE : VM_ACCESS_FLAGS)) == 0) return Outcome::kSigsegv;
+  const VmFault fault = handle_mm_fault(mm, *vma, addr, write);
+  if ((fault & VM_FAULT_OOM) != 0) return Outcome::kOom;
+  if ((fault & VM_FAULT_SIGBUS) != 0) return Outcome::kSigbus;
+  return Outcome::kOk;
+}
+
+std::byte* Machine::fault_in(Process& process, Vaddr addr, Write write, Outcome* outcome) {
+  // A fault that lost a race is taken again; no number of CPUs makes one access lose this often.
+  constexpr int kTriesMax = 1000;
+  const uint64_t needed = kPtePresent | (write == Write::kYes ? kPteWrite : 0);
+  for (int tries = 0; tries < kTriesMax; ++tries) {
+    if (Pte* pte = addr < TASK_SIZE ? process.mm->pgtable.find(addr) : nullptr) {
+      if ((pte->word & (needed | kPteProtnone)) == needed) {
+        pte->word |= kPteYoung | (write == Write::kYes ? kPteDirty : 0);
+        *outcome = Outcome::kOk;
+        return frames.bytes(pte_pfn(*pte));
+      }
+    }
+    *outcome = do_page_fault(process, addr, write);
+    if (*outcome != Outcome::kOk) return nullptr;
+  }
+  CHECK_MSG(false, "one access faulted for ever");
+  return nullptr;
+}
+
+AccessResult Machine::load(Process& process, Vaddr addr, std::span<std::byte> out) {
+  size_t done = 0;
+  while (done < out.size()) {
+    const Vaddr at = addr + done;
+    const size_t piece = std::min(kPageSize - at % kPageSize, out.size() - done);
+    Outcome outcome;
+    const std::byte* page = fault_in(process, at, Write::kNo, &outcome);
+    if (page == nullptr) return {outcome, at};
+    std::memcpy(out.data() + done, page + at % kPageSize, piece);
+    done += piece;
+  }
+  return {};
+}
+
+AccessResult Machine::store(Process& process, Vaddr addr, std::span<const std::byte> in) {
+  size_t done = 0;
+  while (done < in.size()) {
+    const Vaddr at = addr + done;
+    const size_t piece = std::min(kPageSize - at % kPageSize, in.size() - done);
+    Outcome outcome;
+    std::byte* page = fault_in(process, at, Write::kYes, &outcome);
+    if (page == nullptr) return {outcome, at};
+    std::memcpy(page + at % kPageSize, in.data() + done, piece);
+    done += piece;
+  }
+  return {};
+}
+
+AccessResult Machine::touch(Process& process, Vaddr addr, uint64_t length, Write write) {
+  const Vaddr end = addr + length;
+  for (Vaddr at = addr; at < end; at = base::PageAlignDown(at) + kPageSize) {
+    Outcome outcome;
+    if (fault_in(process, at, write, &outcome) == nullptr) return {outcome, at};
+  }
+  return {};
+}
+
+}  // namespace mm

@@ -1,0 +1,128 @@
+// Machine: one modelled Linux machine, and the owner of all that is in it: frames, files,
+// processes. Everything is deterministic: the same calls in the same order give the same machine.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "mm/fault.h"
+#include "mm/file.h"
+#include "mm/frames.h"
+#include "mm/mm_struct.h"
+#include "mm/points.h"
+#include "mm/semantics.h"
+
+namespace mm {
+
+struct MachineConfig {
+  uint64_t memory_bytes = uint64_t{1} << 30;
+  Semantics semantics;
+  // Where exec puts "[vdso]"; 0: programs get none.
+  Vaddr vdso_start = 0x7ffff7fc1000;
+  uint64_t vdso_pages = 2;
+};
+// The smallest and largest memory a machine can have.
+inline constexpr uint64_t kMemoryMin = 16 * kPageSize;
+inline constexpr uint64_t kMemoryMax = uint64_t{1} << 40;
+
+inline constexpr uint64_t RLIM_INFINITY_BYTES = ~uint64_t{0};
+
+struct Process {
+  Pid pid = 0;
+  Pid ppid = 0;
+  std::string name;
+  std::shared_ptr<MmStruct> mm;  // shared after clone(CLONE_VM)
+  uint64_t rlimit_fsize = RLIM_INFINITY_BYTES;
+  uint64_t rlimit_stack = uint64_t{8} << 20;
+};
+
+// Counters by their /proc/vmstat names.
+struct VmStat {
+  uint64_t pgfault = 0;
+  uint64_t pgmajfault = 0;
+  uint64_t pgpgin = 0;     // pages read from disks
+  uint64_t pgpgout = 0;    // pages written to disks
+  uint64_t nr_mapped = 0;  // file pages that some pte names
+  uint64_t nr_dirty = 0;   // cached file pages that differ from disk
+};
+
+// How a load or a store ended, and the first address that could not be accessed.
+struct AccessResult {
+  Outcome outcome = Outcome::kOk;
+  Vaddr addr = 0;
+};
+
+class Machine {
+ public:
+  // kInvalid for a memory size out of range.
+  static base::Result<std::unique_ptr<Machine>> Create(const MachineConfig& config);
+  ~Machine();
+  Machine(const Machine&) = delete;
+  Machine& operator=(const Machine&) = delete;
+
+  const MachineConfig& config() const { return config_; }
+  const Semantics& sem() const { return config_.semantics; }
+
+  Frames frames;
+  Points points;
+  VmStat vmstat;
+  // References taken by get_user_pages and not given back, by frame.
+  std::map<Pfn, int32_t> pins;
+  Mapping swapper_space;
+
+  // ---- processes ----
+
+  // A process with an empty address space. Requires: the pid is free.
+  Process& spawn(Pid pid, std::string name);
+  // fork(2) with the caller's choice of pid; ENOMEM changes nothing but write protection.
+  SysResult<Process*> fork(Pid parent, Pid child, std::string name);
+  // clone(CLONE_VM): a process in the same address space.
+  Process& clone_vm(Pid parent, Pid child, std::string name);
+  // A process that takes part in an existing address space (restart).
+  Process& attach(Pid pid, std::string name, std::shared_ptr<MmStruct> mm);
+  // exit(2). The last process of an address space takes it along.
+  void exit(Pid pid);
+  Process* find_process(Pid pid);
+  const std::map<Pid, std::unique_ptr<Process>>& processes() const { return processes_; }
+  std::shared_ptr<MmStruct> new_mm();
+
+  // ---- files ----
+
+  FilePtr create_file(std::string name, uint64_t size, std::unique_ptr<Disk> disk);
+  FilePtr create_shmem(std::string name, uint64_t size);
+  FilePtr dev_zero();
+  // Every file that is alive: named, or deleted and still mapped.
+  std::vector<FilePtr> files() const;
+  FilePtr find_file(std::string_view name) const;
+  // unlink(2): the name is free again; the file lives while it is mapped.
+  void unlink(const FilePtr& file);
+
+  // ---- loads and stores of a process ----
+
+  // Copies bytes out of or into the memory of `process`, faulting as the hardware would. What lies
+  // below the failing address has been copied.
+  AccessResult load(Process& process, Vaddr addr, std::span<std::byte> out);
+  AccessResult store(Process& process, Vaddr addr, std::span<const std::byte> in);
+  // One byte on each page of the range, without copying: how a program touches memory.
+  AccessResult touch(Process& process, Vaddr addr, uint64_t length, Write write);
+  // The bytes of the page that holds `addr`, faulted in for reading or writing; nullptr with the
+  // outcome where that fails. Good until the next call on the machine.
+  std::byte* fault_in(Process& process, Vaddr addr, Write write, Outcome* outcome);
+
+ private:
+  explicit Machine(const MachineConfig& config);
+  Outcome do_page_fault(Process& process, Vaddr addr, Write write);
+
+  MachineConfig config_;
+  std::map<Pid, std::unique_ptr<Process>> processes_;
+  std::vector<std::weak_ptr<File>> all_files_;
+  std::map<std::string, FilePtr, std::less<>> names_;
+  FilePtr dev_zero_;
+  uint32_t next_file_ = 1;
+};
+
+}  // namespace mm

@@ -1,0 +1,163 @@
+// MmStruct: one process address space (mm_struct): its vmas (what the process asked for) and its
+// page table (what is true at present; a cache that faults rebuild).
+//
+// The word "address space" is left to the file's side of things in this tree, as in the kernel,
+// where struct address_space is a file's mapping.
+//
+// Invariants, checked by Validate():
+//   A1  vmas are page-aligned, ascending, disjoint, below TASK_SIZE; map_count and total_vm are a
+//       recount of them.
+//   A2  Every pte that is not none lies inside a vma.
+//   A3  anon_rss + file_rss are a recount of present ptes, by what their pages are.
+//   A4  A writable pte stands only in a vma with VM_WRITE, and for a private vma only on an
+//       anonymous page with mapcount 1 (INV-M5, INV-M8).
+//   A5  A present file page in a linear vma has that vma's file and linear index.
+//
+// Locks: mmap_sem guards the vmas; page_table_lock the page table and the counters.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "mm/page_table.h"
+#include "mm/sync.h"
+#include "mm/types.h"
+#include "mm/vma.h"
+
+namespace mm {
+
+class Machine;
+
+struct AuxvEntry {
+  uint64_t type;
+  uint64_t value;
+  friend bool operator==(const AuxvEntry&, const AuxvEntry&) = default;
+};
+
+// The bounds that execve sets and that prctl(PR_SET_MM) could change.
+struct MmLayout {
+  Vaddr start_code = 0, end_code = 0;
+  Vaddr start_data = 0, end_data = 0;
+  Vaddr start_brk = 0, brk = 0;
+  Vaddr start_stack = 0;
+  Vaddr arg_start = 0, arg_end = 0;
+  Vaddr env_start = 0, env_end = 0;
+  friend bool operator==(const MmLayout&, const MmLayout&) = default;
+};
+
+class MmStruct {
+ public:
+  using VmaMap = std::map<Vaddr, std::unique_ptr<Vma>>;  // by start
+
+  explicit MmStruct(Machine& owner) : machine(owner) {}
+  ~MmStruct();  // Requires: exit_mmap() was called, or there are no vmas.
+  MmStruct(const MmStruct&) = delete;
+  MmStruct& operator=(const MmStruct&) = delete;
+
+  // The first vma that ends above `addr` (it may begin above it too), or nullptr.
+  Vma* find_vma(Vaddr addr);
+  // The vma that holds `addr`, or nullptr.
+  Vma* vma_at(Vaddr addr) {
+    Vma* vma = find_vma(addr);
+    return vma != nullptr && vma->start <= addr ? vma : nullptr;
+  }
+  const VmaMap& vmas() const { return vmas_; }
+  size_t map_count() const { return vmas_.size(); }
+
+  Machine& machine;
+  RwSemaphore mmap_sem;
+  SpinLock page_table_lock;
+  PageTable pgtable;
+  uint64_t total_vm = 0;  // pages covered by vmas
+  uint64_t anon_rss = 0;  // present anonymous pages
+  uint64_t file_rss = 0;  // present file pages
+  uint64_t min_flt = 0, maj_flt = 0;
+  MmLayout layout;
+  uint64_t def_flags = 0;  // VM_LOCKED after mlockall(MCL_FUTURE)
+  unsigned word_bytes = 8;
+  std::vector<AuxvEntry> auxv;
+  FilePtr exe_file;
+  uint32_t nr_aio = 0;  // outstanding aio contexts (io_setup); a checkpoint refuses them
+
+  // ---- used by mmap.cc and its neighbours; others go through the calls below ----
+
+  // Links a vma into the set and its file's lists. Requires: it overlaps no other.
+  Vma* insert_vma(std::unique_ptr<Vma> vma);
+  // Unlinks; the caller has unmapped its pages.
+  std::unique_ptr<Vma> remove_vma(Vma* vma);
+  // Moves the bounds of a linked vma; pgoff follows `start`.
+  void adjust_vma(Vma* vma, Vaddr start, Vaddr end, Pgoff pgoff);
+  Vma* next_vma(const Vma* vma);
+  Vma* prev_vma(const Vma* vma);
+
+ private:
+  void LinkFile(Vma& vma);
+  void UnlinkFile(Vma& vma);
+
+  VmaMap vmas_;
+  Vma* mmap_cache_ = nullptr;  // the vma that find_vma answered last
+};
+
+// ---- system calls on an address space (mmap.cc, mprotect.cc, mremap.cc, madvise.cc) ----
+//
+// prot and flags are the PROT_, MAP_, MREMAP_ and MADV_ values of <sys/mman.h>. Each takes mmap_sem
+// itself. An error leaves the address space as it was, unless said otherwise.
+
+// mmap(2). `offset` in bytes, page-aligned. Without MAP_FIXED a free range is chosen, top down from
+// below the stack. Shared without a file makes a shmem object of `length`. MAP_POPULATE faults the
+// range in (errors of that step are ignored, as in the kernel).
+SysResult<Vaddr> sys_mmap(MmStruct& mm, Vaddr addr, uint64_t length, int prot, int flags, FilePtr file,
+                          uint64_t offset);
+SysResult<void> sys_munmap(MmStruct& mm, Vaddr addr, uint64_t length);
+// ENOMEM for a hole in the range: what lies before it is changed, as in the kernel.
+SysResult<void> sys_mprotect(MmStruct& mm, Vaddr addr, uint64_t length, int prot);
+SysResult<Vaddr> sys_mremap(MmStruct& mm, Vaddr addr, uint64_t old_length, uint64_t new_length, int flags,
+                            Vaddr new_addr);
+// brk(2): the new break, or the old one where the new cannot be had.
+Vaddr sys_brk(MmStruct& mm, Vaddr brk);
+// MADV_DONTNEED, MADV_DONTFORK, MADV_DOFORK, MADV_NORMAL; EINVAL for others. ENOMEM for holes, after doing
+// the rest.
+SysResult<void> sys_madvise(MmStruct& mm, Vaddr addr, uint64_t length, int advice);
+// msync(2) with MS_SYNC (writes back) or MS_ASYNC (nothing to do). ENOMEM for holes, after doing the rest.
+SysResult<void> sys_msync(MmStruct& mm, Vaddr addr, uint64_t length, int flags);
+
+// The mapping at the bottom of sys_mmap, for callers that bring VM_ flags (exec, restore): the range
+// must be free. `special` maps have no file and no faults of their own.
+struct MapRequest {
+  Vaddr start = 0;
+  Vaddr end = 0;
+  uint64_t vm_flags = 0;
+  Pgoff pgoff = 0;
+  FilePtr file;
+  Special special = Special::kNone;
+};
+// Merges with neighbours when it can. ENOMEM when the range is not free or leaves user space.
+SysResult<Vma*> map_region(MmStruct& mm, MapRequest request);
+// VM_ flags as mmap computes them from prot, MAP_ flags and whether there is a file.
+uint64_t calc_vm_flags(int prot, int flags);
+// expand_stack: a growsdown vma grows to hold `addr`, within `limit` bytes of stack (RLIMIT_STACK)
+// and with a page of gap to the vma below. ENOMEM otherwise.
+SysResult<void> expand_stack(Vma& vma, Vaddr addr, uint64_t limit);
+
+// Shared by munmap, mremap, exec and exit: unmaps [start, end), splitting vmas at the edges.
+// Requires: mmap_sem held for writing.
+void do_munmap(MmStruct& mm, Vaddr start, Vaddr end);
+// Splits `vma` at `addr` (inside it) and returns the upper part. Requires: as do_munmap.
+Vma* split_vma(MmStruct& mm, Vma* vma, Vaddr addr);
+// Merges neighbours around [start, end) that are alike. Requires: as do_munmap.
+void vma_merge_around(MmStruct& mm, Vaddr start, Vaddr end);
+// A free range of `length` bytes, or ENOMEM. Top down from mmap_base; `hint` is taken if it is free.
+SysResult<Vaddr> get_unmapped_area(MmStruct& mm, Vaddr hint, uint64_t length);
+// MAP_POPULATE, and 2.6.11's filemap_populate with MAP_NONBLOCK.
+void populate_range(MmStruct& mm, Vaddr start, Vaddr end, int map_flags);
+
+// fork: a new address space with the same vmas and, COW, the same pages (fork.cc). ENOMEM leaves
+// the parent with its private pages write-protected, as in the kernel, and otherwise as it was.
+SysResult<std::unique_ptr<MmStruct>> dup_mm(MmStruct& parent);
+// exit: unmaps everything.
+void exit_mmap(MmStruct& mm);
+
+}  // namespace mm

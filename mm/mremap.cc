@@ -1,0 +1,97 @@
+// mremap: grow, shrink, move.
+#include <sys/mman.h>
+
+#include <mutex>
+
+#include "mm/fault.h"
+#include "mm/machine.h"
+#include "mm/mm_struct.h"
+
+namespace mm {
+namespace {
+
+// Moves the ptes of [old_addr, old_addr + length) to new_addr. The destination holds none.
+void MovePageTables(MmStruct& mm, Vaddr old_addr, Vaddr new_addr, uint64_t length) {
+  std::lock_guard guard(mm.page_table_lock);
+  mm.pgtable.walk(old_addr, old_addr + length, [&](Vaddr addr, Pte& pte) {
+    Pte* to = mm.pgtable.alloc(addr - old_addr + new_addr);
+    CHECK(pte_none(*to));
+    *to = pte;
+    pte = {};
+  });
+}
+
+// move_vma: a new vma for [addr, addr + old_length) of `vma` at new_addr, grown to new_length.
+SysResult<Vaddr> MoveVma(MmStruct& mm, Vma* vma, Vaddr addr, uint64_t old_length, uint64_t new_length,
+                         Vaddr new_addr) {
+  MapRequest request{.start = new_addr,
+                     .end = new_addr + new_length,
+                     .vm_flags = vma->flags,
+                     .pgoff = linear_page_index(*vma, addr),
+                     .file = vma->file};
+  // An anonymous vma without pages starts afresh, so that it can merge where it lands.
+  if (vma->file == nullptr && !vma->anon_vma) request.pgoff = new_addr / kPageSize;
+  const bool anon_vma = vma->anon_vma;
+  Vma* moved = SYS_TRY(map_region(mm, std::move(request)));
+  moved->anon_vma = moved->anon_vma || anon_vma;
+  if (old_length > 0) {
+    MovePageTables(mm, addr, new_addr, old_length);
+    do_munmap(mm, addr, addr + old_length);
+  }
+  return new_addr;
+}
+
+SysResult<Vaddr> MremapTo(MmStruct& mm, Vaddr addr, uint64_t old_length, uint64_t new_length,
+                          Vaddr new_addr) {
+  if (!base::IsPageAligned(new_addr) || new_addr > TASK_SIZE || new_length > TASK_SIZE - new_addr)
+    return Err(EINVAL);
+  if (new_addr < addr + old_length && addr < new_addr + new_length) return Err(EINVAL);
+  const Vma* old_vma = mm.vma_at(addr);
+  if (old_vma == nullptr || addr + old_length > old_vma->end) return Err(EFAULT);
+  if (old_length == 0 && !old_vma->is_shared()) return Err(EINVAL);
+  if (old_vma->special != Special::kNone) return Err(EFAULT);
+  do_munmap(mm, new_addr, new_addr + new_length);
+  if (old_length > new_length) {
+    do_munmap(mm, addr + new_length, addr + old_length);
+    old_length = new_length;
+  }
+  return MoveVma(mm, mm.vma_at(addr), addr, old_length, new_length, new_addr);
+}
+
+}  // namespace
+
+SysResult<Vaddr> sys_mremap(MmStruct& mm, Vaddr addr, uint64_t old_length, uint64_t new_length, int flags,
+                            Vaddr new_addr) {
+  const bool may_move = (flags & MREMAP_MAYMOVE) != 0;
+  const bool fixed = (flags & MREMAP_FIXED) != 0;
+  if ((flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0 || (fixed && !may_move)) return Err(EINVAL);
+  if (!base::IsPageAligned(addr) || new_length == 0) return Err(EINVAL);
+  if (addr > TASK_SIZE || old_length > TASK_SIZE - addr || new_length > TASK_SIZE) return Err(EINVAL);
+  old_length = base::PageAlignUp(old_length);
+  new_length = base::PageAlignUp(new_length);
+  std::unique_lock guard(mm.mmap_sem);
+  if (fixed) return MremapTo(mm, addr, old_length, new_length, new_addr);
+
+  Vma* vma = mm.vma_at(addr);
+  if (vma == nullptr || addr + old_length > vma->end || vma->special != Special::kNone) return Err(EFAULT);
+  if (old_length == 0 && !vma->is_shared()) return Err(EINVAL);
+  if (old_length >= new_length && old_length > 0) {
+    do_munmap(mm, addr + new_length, addr + old_length);
+    return addr;
+  }
+  if ((vma->flags & VM_DONTEXPAND) != 0) return Err(EFAULT);
+  // In place, when the vma ends where the old range does and the room behind it is free.
+  if (old_length > 0 && addr + old_length == vma->end && new_length <= TASK_SIZE - addr) {
+    const Vma* next = mm.next_vma(vma);
+    if (next == nullptr || next->start >= addr + new_length) {
+      mm.adjust_vma(vma, vma->start, addr + new_length, vma->pgoff);
+      vma_merge_around(mm, vma->start, vma->end);
+      return addr;
+    }
+  }
+  if (!may_move) return Err(ENOMEM);
+  const Vaddr target = SYS_TRY(get_unmapped_area(mm, 0, new_length));
+  return MoveVma(mm, vma, addr, old_length, new_length, target);
+}
+
+}  // namespace mm

@@ -1,0 +1,119 @@
+#include "mm/semantics.h"
+
+#include <array>
+#include <cstring>
+
+namespace mm {
+namespace {
+
+constexpr std::string_view kAnonReadFaults[] = {"zero_page", "counted_zero_page", "new_page"};
+constexpr std::string_view kTruncatePasses[] = {"two", "one"};
+constexpr std::string_view kTruncateRaces[] = {"page_lock", "truncate_count"};
+constexpr std::string_view kNoYes[] = {"no", "yes"};
+constexpr std::string_view kHolePunchCow[] = {"kept", "zapped"};
+constexpr std::string_view kReuseRules[] = {"mapcount", "count"};
+constexpr std::string_view kCowRmapOrders[] = {"after_pte", "before_pte"};
+constexpr std::string_view kPopulateNonblock[] = {"noop", "file_pte"};
+constexpr std::string_view kLinearFilePtes[] = {"bad_pte", "populate"};
+constexpr std::string_view kDirtyRules[] = {"anonymous", "page_mapping"};
+constexpr std::string_view kDumpLookups[] = {"dump_dirty", "dump_only", "foll_anon"};
+
+constexpr Switch kSwitches[] = {
+    {"anon_read_fault", offsetof(Semantics, anon_read_fault), kAnonReadFaults,
+     "2.6.34 mm/memory.c; 2.6.11; 2.6.24", "M17 C02", "DoAnonymousPage"},
+    {"truncate_passes", offsetof(Semantics, truncate_passes), kTruncatePasses, "2.6.24 mm/memory.c; 2.6.18",
+     "M05", "vmtruncate"},
+    {"truncate_race", offsetof(Semantics, truncate_race), kTruncateRaces, "2.6.32 mm/filemap.c; 2.6.18",
+     "M06", "DoFault"},
+    {"cow_survives_truncate", offsetof(Semantics, cow_survives_truncate), kNoYes, "2.6.34; seed 004's claim",
+     "C09 C10 C11", "vmtruncate"},
+    {"hole_punch_cow", offsetof(Semantics, hole_punch_cow), kHolePunchCow, "today; 2.6.34 vmtruncate_range",
+     "hole punch over COWed pages", "punch_hole"},
+    {"reuse_rule", offsetof(Semantics, reuse_rule), kReuseRules, "2.6.32 mm/swapfile.c; 2.6.11", "M19",
+     "ReuseSwapPage"},
+    {"cow_rmap_order", offsetof(Semantics, cow_rmap_order), kCowRmapOrders, "2.6.32 mm/memory.c; 2.6.18",
+     "M27", "CowBreak"},
+    {"populate_nonblock", offsetof(Semantics, populate_nonblock), kPopulateNonblock,
+     "2.6.34 mm/fremap.c; 2.6.11 mm/filemap.c", "M16", "populate_range"},
+    {"linear_file_pte", offsetof(Semantics, linear_file_pte), kLinearFilePtes, "2.6.18 mm/memory.c; 2.6.11",
+     "M14", "DoFilePage"},
+    {"dirty_rule", offsetof(Semantics, dirty_rule), kDirtyRules, "corrected; seed 004 as posted", "C07",
+     "page_is_modified"},
+    {"dump_lookup", offsetof(Semantics, dump_lookup), kDumpLookups, "seed 004; 2.6.32; before", "C08",
+     "get_dirty_page"},
+};
+
+uint8_t Read(const Semantics& semantics, const Switch& row) {
+  return reinterpret_cast<const uint8_t*>(&semantics)[row.offset];
+}
+
+std::string Join(std::span<const std::string_view> words) {
+  std::string text;
+  for (const std::string_view word : words) {
+    if (!text.empty()) text += ", ";
+    text += word;
+  }
+  return text;
+}
+
+constexpr std::string_view kGenerations[] = {"k34", "k32", "k24", "k18", "k11"};
+
+}  // namespace
+
+static_assert(sizeof(Semantics) == std::size(kSwitches), "every switch has one row in the table");
+
+std::span<const Switch> Switches() { return kSwitches; }
+std::span<const std::string_view> GenerationNames() { return kGenerations; }
+
+base::Result<void> SetSwitch(Semantics& semantics, std::string_view assignment) {
+  const size_t equals = assignment.find('=');
+  const std::string_view name = assignment.substr(0, equals);
+  const std::string_view value = equals == std::string_view::npos ? "" : assignment.substr(equals + 1);
+  for (const Switch& row : kSwitches) {
+    if (row.name != name) continue;
+    for (size_t i = 0; i < row.values.size(); ++i) {
+      if (row.values[i] != value) continue;
+      reinterpret_cast<uint8_t*>(&semantics)[row.offset] = static_cast<uint8_t>(i);
+      return {};
+    }
+    return base::Fail(base::Code::kInvalid, "switch '%s' has no value '%s': it takes one of %s",
+                      std::string(name).c_str(), base::Printable(value).c_str(), Join(row.values).c_str());
+  }
+  std::vector<std::string_view> names;
+  for (const Switch& row : kSwitches) names.push_back(row.name);
+  return base::Fail(base::Code::kInvalid, "there is no switch '%s': the switches are %s",
+                    base::Printable(name).c_str(), Join(names).c_str());
+}
+
+std::vector<std::string> ChangedSwitches(const Semantics& semantics) {
+  std::vector<std::string> changed;
+  for (const Switch& row : kSwitches) {
+    const uint8_t value = Read(semantics, row);
+    if (value != 0) changed.push_back(std::string(row.name) + "=" + std::string(row.values[value]));
+  }
+  return changed;
+}
+
+base::Result<Semantics> Generation(std::string_view name) {
+  Semantics s;
+  if (name == "k34" || name == "k32") return s;
+  s.hole_punch_cow = HolePunchCow::kZapped;
+  s.dump_lookup = DumpLookup::kFollAnon;
+  if (name == "k24") {
+    s.anon_read_fault = AnonReadFault::kNewPage;
+    return s;
+  }
+  s.anon_read_fault = AnonReadFault::kCountedZeroPage;
+  s.truncate_passes = TruncatePasses::kOne;
+  s.truncate_race = TruncateRace::kTruncateCount;
+  s.cow_rmap_order = CowRmapOrder::kBeforePte;
+  if (name == "k18") return s;
+  s.reuse_rule = ReuseRule::kCount;
+  s.populate_nonblock = PopulateNonblock::kFilePte;
+  s.linear_file_pte = LinearFilePte::kPopulate;
+  if (name == "k11") return s;
+  return base::Fail(base::Code::kInvalid, "there is no generation '%s': the presets are %s",
+                    base::Printable(name).c_str(), Join(kGenerations).c_str());
+}
+
+}  // namespace mm

@@ -1,0 +1,82 @@
+// Where kernel generations differ, or where a source document has a defect, the rule is a named
+// switch here. The default is 2.6.34 with the FOLL_DIRTY patch, and correct; what a document
+// published stays selectable, so that a test can show what it loses.
+//
+// A switch exists only where a scenario names two outcomes. The table in semantics.cc has one row
+// for each: values, source, scenario, and the one function that reads it. No code asks which
+// generation it is: a generation is a preset of switches.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+
+namespace mm {
+
+// A read fault on anonymous memory: map the zero page as a special pte (2.6.32), map it and count
+// it as a file page (2.6.11), or allocate at once (2.6.24).
+enum class AnonReadFault : uint8_t { kZeroPage, kCountedZeroPage, kNewPage };
+// Unmap passes of a shrinking truncate: the second removes what was COWed during the first.
+enum class TruncatePasses : uint8_t { kTwo, kOne };
+// How a file fault notices a truncate that runs beside it.
+enum class TruncateRace : uint8_t { kPageLock, kTruncateCount };
+// Seed 004 on kernels before 2.6.32: a private copy outlives the truncation of its file.
+enum class CowSurvivesTruncate : uint8_t { kNo, kYes };
+// What a hole punch does to private copies of the punched pages.
+enum class HolePunchCow : uint8_t { kKept, kZapped };
+// When do_wp_page may write an anonymous page in place: mapcount 1, or (2.6.11) page count 1.
+enum class ReuseRule : uint8_t { kMapcount, kCount };
+// COW break: the old page's rmap goes after the new pte is visible (2.6.32) or before (2.6.18).
+enum class CowRmapOrder : uint8_t { kAfterPte, kBeforePte };
+// MAP_POPULATE with MAP_NONBLOCK: nothing, or 2.6.11's filemap_populate, which leaves file ptes.
+enum class PopulateNonblock : uint8_t { kNoop, kFilePte };
+// A file pte in a vma without VM_NONLINEAR: a bad pte, or (2.6.11) populated from its offset.
+enum class LinearFilePte : uint8_t { kBadPte, kPopulate };
+// get_dirty_page on a file vma: modified is what is anonymous, or (as posted) what page_mapping()
+// answers NULL for, which takes a page in the swap cache for clean.
+enum class DirtyRule : uint8_t { kAnonymous, kPageMapping };
+// The flags get_dirty_page asks follow_page with: FOLL_DUMP | FOLL_DIRTY, FOLL_DUMP alone (2.6.32
+// before the patch), or FOLL_ANON (before 2.6.32).
+enum class DumpLookup : uint8_t { kDumpDirty, kDumpOnly, kFollAnon };
+
+struct Semantics {
+  AnonReadFault anon_read_fault = AnonReadFault::kZeroPage;
+  TruncatePasses truncate_passes = TruncatePasses::kTwo;
+  TruncateRace truncate_race = TruncateRace::kPageLock;
+  CowSurvivesTruncate cow_survives_truncate = CowSurvivesTruncate::kNo;
+  HolePunchCow hole_punch_cow = HolePunchCow::kKept;
+  ReuseRule reuse_rule = ReuseRule::kMapcount;
+  CowRmapOrder cow_rmap_order = CowRmapOrder::kAfterPte;
+  PopulateNonblock populate_nonblock = PopulateNonblock::kNoop;
+  LinearFilePte linear_file_pte = LinearFilePte::kBadPte;
+  DirtyRule dirty_rule = DirtyRule::kAnonymous;
+  DumpLookup dump_lookup = DumpLookup::kDumpDirty;
+  friend bool operator==(const Semantics&, const Semantics&) = default;
+};
+
+// One row of the table of switches.
+struct Switch {
+  std::string_view name;
+  size_t offset;                             // in Semantics; every switch is one byte
+  std::span<const std::string_view> values;  // the first is the default
+  std::string_view source;
+  std::string_view scenario;
+  std::string_view reader;  // the function that asks
+};
+std::span<const Switch> Switches();
+
+// Sets one switch from "name=value". kInvalid names the switches or values that exist.
+base::Result<void> SetSwitch(Semantics& semantics, std::string_view assignment);
+// The switches that differ from their defaults, as "name=value", in table order.
+std::vector<std::string> ChangedSwitches(const Semantics& semantics);
+
+// A preset by name: "k34" (the defaults), "k32", "k24", "k18", "k11". kInvalid for another.
+base::Result<Semantics> Generation(std::string_view name);
+std::span<const std::string_view> GenerationNames();
+
+}  // namespace mm

@@ -1,0 +1,122 @@
+#include <map>
+
+#include "base/random.h"
+#include "mm/machine.h"
+#include "mm/validate.h"
+
+namespace mm {
+namespace {
+
+using base::Format;
+
+uint64_t HashPage(const std::byte* bytes) {
+  uint64_t hash = 0;
+  for (size_t at = 0; at < kPageSize; at += sizeof(uint64_t)) {
+    uint64_t word;
+    __builtin_memcpy(&word, bytes + at, sizeof word);
+    hash = base::Mix64(hash ^ word);
+  }
+  return hash;
+}
+
+std::string PageText(const Machine& machine, Pfn pfn) {
+  const Page& page = machine.frames.at(pfn);
+  std::string flags;
+  static constexpr std::pair<uint32_t, const char*> kNames[] = {
+      {PG_locked, "locked"},       {PG_uptodate, "uptodate"}, {PG_dirty, "dirty"},
+      {PG_writeback, "writeback"}, {PG_reserved, "reserved"}, {PG_swapcache, "swapcache"}};
+  for (const auto& [bit, name] : kNames) {
+    if ((page.flags & bit) != 0) flags += std::string(flags.empty() ? "" : ",") + name;
+  }
+  return Format("page %u count %d mapcount %d index %llu %s [%s] %016llx", static_cast<unsigned>(pfn),
+                page.count, page.mapcount, static_cast<unsigned long long>(page.index),
+                PageAnon(page)                 ? "anon"
+                : FileMapping(page) != nullptr ? "file"
+                                               : "none",
+                flags.c_str(), static_cast<unsigned long long>(HashPage(machine.frames.bytes(pfn))));
+}
+
+std::string PteText(const Machine& machine, Pte pte) {
+  if (pte_file(pte)) return Format("file %llu", static_cast<unsigned long long>(pte_to_pgoff(pte)));
+  if (pte_swap(pte)) return Format("swap %llu", static_cast<unsigned long long>(pte_to_pgoff(pte)));
+  std::string bits;
+  bits += pte_write(pte) ? 'w' : '-';
+  bits += pte_dirty(pte) ? 'd' : '-';
+  bits += pte_young(pte) ? 'y' : '-';
+  bits += pte_special(pte) ? 's' : '-';
+  bits += pte_protnone(pte) ? 'n' : '-';
+  if (pte_special(pte)) return Format("%s pfn %u", bits.c_str(), static_cast<unsigned>(pte_pfn(pte)));
+  return bits + " " + PageText(machine, pte_pfn(pte));
+}
+
+void DumpMm(const Machine& machine, MmStruct& mm, std::string& text) {
+  const MmLayout& l = mm.layout;
+  text += Format("  total_vm %llu anon_rss %llu file_rss %llu nr_ptes %llu aio %u def_flags %#llx word %u\n",
+                 static_cast<unsigned long long>(mm.total_vm), static_cast<unsigned long long>(mm.anon_rss),
+                 static_cast<unsigned long long>(mm.file_rss),
+                 static_cast<unsigned long long>(mm.pgtable.nr_ptes()), mm.nr_aio,
+                 static_cast<unsigned long long>(mm.def_flags), mm.word_bytes);
+  for (const Vaddr bound : {l.start_code, l.end_code, l.start_data, l.end_data, l.start_brk, l.brk,
+                            l.start_stack, l.arg_start, l.arg_end, l.env_start, l.env_end}) {
+    text += Format(" %#llx", static_cast<unsigned long long>(bound));
+  }
+  for (const AuxvEntry& entry : mm.auxv) {
+    text += Format(" %llu=%#llx", static_cast<unsigned long long>(entry.type),
+                   static_cast<unsigned long long>(entry.value));
+  }
+  text += "\n";
+  for (const auto& [start, vma] : mm.vmas()) {
+    text += Format("  vma %#llx-%#llx flags %#llx pgoff %llu file %u special %d anon_vma %d\n",
+                   static_cast<unsigned long long>(start), static_cast<unsigned long long>(vma->end),
+                   static_cast<unsigned long long>(vma->flags), static_cast<unsigned long long>(vma->pgoff),
+                   vma->file == nullptr ? 0 : static_cast<unsigned>(vma->file->id()),
+                   static_cast<int>(vma->special), vma->anon_vma ? 1 : 0);
+  }
+  mm.pgtable.walk(0, Vaddr{1} << 48, [&](Vaddr addr, const Pte& pte) {
+    text += Format("  pte %#llx %s\n", static_cast<unsigned long long>(addr), PteText(machine, pte).c_str());
+  });
+}
+
+}  // namespace
+
+std::string TextDump(const Machine& machine) {
+  std::string text =
+      Format("memory %llu free %u\n", static_cast<unsigned long long>(machine.config().memory_bytes),
+             machine.frames.nr_free());
+  for (const std::string& changed : ChangedSwitches(machine.sem())) text += "semantics " + changed + "\n";
+  const VmStat& s = machine.vmstat;
+  text +=
+      Format("vmstat pgfault %llu pgmajfault %llu pgpgin %llu pgpgout %llu nr_mapped %llu nr_dirty %llu\n",
+             static_cast<unsigned long long>(s.pgfault), static_cast<unsigned long long>(s.pgmajfault),
+             static_cast<unsigned long long>(s.pgpgin), static_cast<unsigned long long>(s.pgpgout),
+             static_cast<unsigned long long>(s.nr_mapped), static_cast<unsigned long long>(s.nr_dirty));
+  for (const FilePtr& file : machine.files()) {
+    text += Format("file %u '%s' kind %d size %llu%s%s truncate_count %llu\n",
+                   static_cast<unsigned>(file->id()), base::Printable(file->name()).c_str(),
+                   static_cast<int>(file->kind()), static_cast<unsigned long long>(file->i_size),
+                   file->deleted ? " deleted" : "", file->swapfile ? " swapfile" : "",
+                   static_cast<unsigned long long>(file->mapping.truncate_count));
+    for (const auto& [index, pfn] : file->mapping.pages) {
+      text +=
+          Format("  cache %llu %s\n", static_cast<unsigned long long>(index), PageText(machine, pfn).c_str());
+    }
+    if (file->disk() == nullptr) continue;
+    (void)file->disk()->ForEachChanged([&](Pgoff index, const std::byte* bytes) {
+      text += Format("  disk %llu %016llx\n", static_cast<unsigned long long>(index),
+                     static_cast<unsigned long long>(bytes == nullptr ? 0 : HashPage(bytes)));
+    });
+  }
+  std::map<const MmStruct*, Pid> seen;
+  for (const auto& [pid, process] : machine.processes()) {
+    text += Format("process %u parent %u '%s'\n", pid, process->ppid, base::Printable(process->name).c_str());
+    const auto [place, first] = seen.emplace(process->mm.get(), pid);
+    if (first) {
+      DumpMm(machine, *process->mm, text);
+    } else {
+      text += Format("  shares the address space of process %u\n", place->second);
+    }
+  }
+  return text;
+}
+
+}  // namespace mm

@@ -1,0 +1,141 @@
+// Size changes of a file and what they take with them: spec B8, B9.
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+
+#include "mm/fault.h"
+#include "mm/file.h"
+#include "mm/machine.h"
+#include "mm/planted.h"
+
+namespace mm {
+namespace {
+
+// Zeroes bytes [from, to) of the cached page `index`, if it is cached.
+void ZeroCached(Machine& machine, File& file, Pgoff index, size_t from, size_t to) {
+  const Pfn pfn = find_get_page(machine, file.mapping, index);
+  if (pfn == kNoPfn) return;
+  std::memset(machine.frames.bytes(pfn) + from, 0, to - from);
+  machine.frames.put_page(pfn);
+}
+
+// Takes pages [first, end) out of the cache. A page that is still mapped is unmapped first, its
+// private copies kept (even_cows = 0). Requires: i_shared_sem is free.
+void truncate_inode_pages_range(Machine& machine, File& file, Pgoff first, Pgoff end) {
+  for (;;) {
+    const auto found = file.mapping.pages.lower_bound(first);
+    if (found == file.mapping.pages.end() || found->first >= end) return;
+    const Pgoff index = found->first;
+    const Pfn pfn = found->second;
+    machine.frames.get_page(pfn);
+    Page& page = machine.frames.at(pfn);
+    if (page.mapcount > 0) {
+      std::lock_guard guard(file.mapping.i_shared_sem);
+      unmap_mapping_range(machine, file.mapping, index, index + 1, EvenCows::kNo);
+    }
+    lock_page(page);
+    if (FileMapping(page) == &file.mapping) remove_from_page_cache(machine, pfn);
+    unlock_page(page);
+    machine.frames.put_page(pfn);
+  }
+}
+
+void UnmapFrom(Machine& machine, File& file, Pgoff first, EvenCows even_cows) {
+  std::lock_guard guard(file.mapping.i_shared_sem);
+  ++file.mapping.truncate_count;
+  unmap_mapping_range(machine, file.mapping, first, ~Pgoff{0}, even_cows);
+}
+
+SysResult<void> Extend(Machine& machine, File& file, uint64_t size, uint64_t limit) {
+  if (size > limit) return Err(EFBIG, SIGXFSZ);
+  if (file.disk() != nullptr) SYS_TRY_VOID(file.disk()->Truncate(size));
+  // What a shared mapping stored behind the old end must not become part of the file.
+  if (file.i_size % kPageSize != 0) {
+    const size_t tail_end = size / kPageSize == file.i_size / kPageSize ? size % kPageSize : kPageSize;
+    ZeroCached(machine, file, file.i_size / kPageSize, file.i_size % kPageSize, tail_end);
+  }
+  file.i_size = size;
+  return {};
+}
+
+}  // namespace
+
+SysResult<void> vmtruncate(Machine& machine, File& file, uint64_t size, uint64_t limit) {
+  constexpr uint64_t kMaxBytes = uint64_t{1} << 62;  // s_maxbytes
+  if (file.kind() == FileKind::kDevZero) return Err(EINVAL);
+  if (size > kMaxBytes) return Err(EFBIG);
+  if (size >= file.i_size)
+    return size == file.i_size ? SysResult<void>{} : Extend(machine, file, size, limit);
+
+  if (file.swapfile) return Err(ETXTBSY);
+  const uint64_t old_size = file.i_size;
+  const Pgoff first_gone = base::PagesFor(size);
+  const EvenCows even_cows =
+      machine.sem().cow_survives_truncate == CowSurvivesTruncate::kYes || Planted(Bug::kTruncateSkipsZap)
+          ? EvenCows::kNo
+          : EvenCows::kYes;
+  file.i_size = size;  // Before any unmapping: a fault that looks now must not map what goes (INV-M4).
+  UnmapFrom(machine, file, first_gone, even_cows);
+  machine.points.Reach(Point::kTruncateAfterFirstUnmap);
+  if (size % kPageSize != 0) ZeroCached(machine, file, size / kPageSize, size % kPageSize, kPageSize);
+  truncate_inode_pages_range(machine, file, first_gone, ~Pgoff{0});
+  if (machine.sem().truncate_passes == TruncatePasses::kTwo) UnmapFrom(machine, file, first_gone, even_cows);
+  if (file.disk() != nullptr) {
+    const SysResult<void> cut = file.disk()->Truncate(size);
+    if (!cut) {
+      file.i_size = old_size;  // The medium did not follow: the file keeps its length.
+      return cut;
+    }
+  }
+  return {};
+}
+
+SysResult<void> punch_hole(Machine& machine, File& file, uint64_t offset, uint64_t length) {
+  if (length == 0 || offset + length < offset) return Err(EINVAL);
+  if (file.kind() == FileKind::kDevZero) return Err(ENODEV);
+  if (file.swapfile) return Err(ETXTBSY);
+  const uint64_t end = std::min(offset + length, base::PageAlignUp(file.i_size));
+  if (offset >= end) return {};
+  const Pgoff first = base::PagesFor(offset);
+  const Pgoff last = end / kPageSize;
+  const auto zero_part = [&](uint64_t from, uint64_t to) -> SysResult<void> {
+    if (from >= to) return {};
+    const Pfn pfn = SYS_TRY(read_cache_page(machine, file, from / kPageSize));
+    std::memset(machine.frames.bytes(pfn) + from % kPageSize, 0, to - from);
+    if (file.disk() != nullptr) set_page_dirty(machine, pfn);
+    machine.frames.put_page(pfn);
+    return {};
+  };
+  if (first > last) return zero_part(offset, end);  // inside one page
+  SYS_TRY_VOID(zero_part(offset, first * kPageSize));
+  SYS_TRY_VOID(zero_part(last * kPageSize, end));
+  {
+    std::lock_guard guard(file.mapping.i_shared_sem);
+    ++file.mapping.truncate_count;
+    unmap_mapping_range(
+        machine, file.mapping, first, last,
+        machine.sem().hole_punch_cow == HolePunchCow::kZapped ? EvenCows::kYes : EvenCows::kNo);
+  }
+  truncate_inode_pages_range(machine, file, first, last);
+  if (file.disk() != nullptr) SYS_TRY_VOID(file.disk()->PunchHole(first, last));
+  return {};
+}
+
+void invalidate_mapping_pages(Machine& machine, Mapping& mapping, Pgoff first, Pgoff end) {
+  Pgoff next = first;
+  for (;;) {
+    const auto found = mapping.pages.lower_bound(next);
+    if (found == mapping.pages.end() || found->first >= end) return;
+    const Pfn pfn = found->second;
+    next = found->first + 1;
+    Page& page = machine.frames.at(pfn);
+    if (page.dirty() || (page.flags & PG_writeback) != 0 || page.mapcount > 0 || page.count > 1) continue;
+    if (!trylock_page(page)) continue;
+    machine.frames.get_page(pfn);
+    remove_from_page_cache(machine, pfn);
+    unlock_page(page);
+    machine.frames.put_page(pfn);
+  }
+}
+
+}  // namespace mm

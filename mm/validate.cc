@@ -1,0 +1,201 @@
+#include "mm/validate.h"
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+#include <vector>
+
+#include "mm/machine.h"
+
+namespace mm {
+namespace {
+
+using base::Format;
+
+unsigned long long Hex(uint64_t value) { return value; }
+unsigned Num(Pfn pfn) { return static_cast<unsigned>(pfn); }
+
+// Counts references from scratch, then compares. The first thing that is wrong is kept.
+class Checker {
+ public:
+  Checker(const Machine& machine, Depth depth) : machine_(machine), depth_(depth) {}
+
+  std::optional<std::string> Run() {
+    refs_.assign(machine_.frames.high_water(), 0);
+    maps_.assign(machine_.frames.high_water(), 0);
+    std::set<const MmStruct*> mms;
+    for (const auto& [pid, process] : machine_.processes()) {
+      if (mms.insert(process->mm.get()).second) CheckMm(pid, *process->mm);
+    }
+    const std::vector<FilePtr> files = machine_.files();
+    for (const FilePtr& file : files) CheckFile(*file, mms);
+    for (const auto& [pfn, count] : machine_.pins) refs_[Num(pfn)] += count;
+    CheckPages();
+    return std::move(broken_);
+  }
+
+ private:
+  void Broken(std::string what) {
+    if (!broken_) broken_ = std::move(what);
+  }
+
+  void CheckMm(Pid pid, MmStruct& mm) {
+    if (mm.mmap_sem.held() || mm.page_table_lock.held()) Broken(Format("L1: pid %u holds a lock", pid));
+    uint64_t total = 0;
+    Vaddr last_end = 0;
+    for (const auto& [start, vma] : mm.vmas()) {
+      if (start != vma->start || vma->start < last_end || vma->end <= vma->start || vma->end > TASK_SIZE ||
+          !base::IsPageAligned(vma->start | vma->end)) {
+        Broken(Format("A1: pid %u vma %#llx-%#llx is out of place", pid, Hex(vma->start), Hex(vma->end)));
+      }
+      last_end = vma->end;
+      total += vma->pages();
+    }
+    if (total != mm.total_vm) {
+      Broken(Format("A1: pid %u total_vm is %llu, recounted %llu", pid, Hex(mm.total_vm), Hex(total)));
+    }
+    CheckPtes(pid, mm);
+  }
+
+  void CheckPtes(Pid pid, MmStruct& mm) {
+    uint64_t anon = 0;
+    uint64_t file = 0;
+    mm.pgtable.walk(0, Vaddr{1} << 48, [&](Vaddr addr, const Pte& pte) {
+      const Vma* vma = mm.vma_at(addr);
+      if (vma == nullptr) return Broken(Format("A2: pid %u %#llx has a pte and no vma", pid, Hex(addr)));
+      if (vma->has_fault() && (vma->flags & VM_NONLINEAR) == 0) CheckPastEof(pid, *vma, addr);
+      if (!pte_present(pte)) return;
+      if (pte_write(pte)) CheckWritable(pid, *vma, addr, pte);
+      const Pfn pfn = vm_normal_page(pte);
+      if (pfn == kNoPfn) return;
+      ++refs_[Num(pfn)];
+      ++maps_[Num(pfn)];
+      const Page& page = machine_.frames.at(pfn);
+      ++(PageAnon(page) ? anon : file);
+      CheckPlace(pid, *vma, addr, pfn, page);
+    });
+    if (anon != mm.anon_rss || file != mm.file_rss) {
+      Broken(Format("A3: pid %u anon_rss %llu file_rss %llu, recounted %llu and %llu", pid, Hex(mm.anon_rss),
+                    Hex(mm.file_rss), Hex(anon), Hex(file)));
+    }
+  }
+
+  void CheckPastEof(Pid pid, const Vma& vma, Vaddr addr) {
+    const Semantics& sem = machine_.sem();
+    if (sem.cow_survives_truncate == CowSurvivesTruncate::kYes || sem.truncate_passes == TruncatePasses::kOne)
+      return;
+    if (linear_page_index(vma, addr) >= vma.file->size_pages()) {
+      Broken(Format("T1: pid %u %#llx has a pte past the end of '%s'", pid, Hex(addr),
+                    vma.file->name().c_str()));
+    }
+  }
+
+  void CheckWritable(Pid pid, const Vma& vma, Vaddr addr, Pte pte) {
+    if ((vma.flags & VM_WRITE) == 0) {
+      Broken(Format("A4: pid %u %#llx is writable in a vma that is not", pid, Hex(addr)));
+    }
+    if (vma.is_shared()) return;
+    const Page& page = machine_.frames.at(pte_pfn(pte));
+    if (!PageAnon(page) || page.mapcount != 1 || pte_pfn(pte) == kZeroPfn) {
+      Broken(Format("A4: pid %u %#llx may write page %u, which is not its alone", pid, Hex(addr),
+                    Num(pte_pfn(pte))));
+    }
+  }
+
+  void CheckPlace(Pid pid, const Vma& vma, Vaddr addr, Pfn pfn, const Page& page) {
+    const Mapping* mapping = FileMapping(page);
+    if (mapping == nullptr || (vma.flags & VM_NONLINEAR) != 0) return;
+    if (vma.file == nullptr || mapping != &vma.file->mapping || page.index != linear_page_index(vma, addr)) {
+      Broken(Format("A5: pid %u %#llx maps page %u of another place", pid, Hex(addr), Num(pfn)));
+    }
+  }
+
+  void CheckFile(File& file, const std::set<const MmStruct*>& mms) {
+    if (file.mapping.i_shared_sem.held())
+      Broken(Format("L1: i_shared_sem of '%s' is held", file.name().c_str()));
+    for (const auto& [index, pfn] : file.mapping.pages) {
+      const Page& page = machine_.frames.at(pfn);
+      ++refs_[Num(pfn)];
+      if (FileMapping(page) != &file.mapping || page.index != index) {
+        Broken(Format("C1: '%s' page %llu names another place", file.name().c_str(), Hex(index)));
+      }
+      if (index >= file.size_pages()) {
+        Broken(Format("C2: '%s' page %llu is cached past the end", file.name().c_str(), Hex(index)));
+      }
+      if (page.dirty()) ++nr_dirty_;
+      if (depth_ == Depth::kDeep) CompareWithDisk(file, index, pfn, page);
+    }
+    size_t mapped = 0;
+    for (const MmStruct* mm : mms) {
+      for (const auto& [start, vma] : mm->vmas()) {
+        if (vma->file.get() != &file) continue;
+        ++mapped;
+        const auto& list = vma->is_shared() ? file.mapping.i_mmap_shared : file.mapping.i_mmap;
+        if (std::ranges::find(list, vma.get()) == list.end()) {
+          Broken(Format("C3: vma %#llx is not in the lists of '%s'", Hex(start), file.name().c_str()));
+        }
+      }
+    }
+    if (mapped != file.mapping.i_mmap.size() + file.mapping.i_mmap_shared.size()) {
+      Broken(Format("C3: the lists of '%s' hold vmas that do not exist", file.name().c_str()));
+    }
+  }
+
+  // C4. Bytes behind the end of the file may differ: a shared mapping can store there.
+  void CompareWithDisk(File& file, Pgoff index, Pfn pfn, const Page& page) {
+    if (file.disk() == nullptr || page.dirty() || !page.uptodate()) return;
+    PageBytes disk;
+    if (!file.disk()->ReadPage(index, disk)) return;
+    const size_t valid = std::min<uint64_t>(kPageSize, file.i_size - index * kPageSize);
+    if (std::memcmp(disk.data(), machine_.frames.bytes(pfn), valid) != 0) {
+      Broken(Format("C4: '%s' page %llu is clean and differs from disk", file.name().c_str(), Hex(index)));
+    }
+  }
+
+  void CheckPages() {
+    uint64_t nr_mapped = 0;
+    uint32_t free = 0;
+    refs_[0] += 1;  // the zero page's own
+    for (uint32_t i = 0; i < machine_.frames.high_water(); ++i) {
+      const Page& page = machine_.frames.at(Pfn{i});
+      if (page.count != refs_[i])
+        Broken(Format("P1: page %u count is %d, recounted %d", i, page.count, refs_[i]));
+      if (page.mapcount != maps_[i]) {
+        Broken(Format("P2: page %u mapcount is %d, recounted %d", i, page.mapcount, maps_[i]));
+      }
+      if (page.count < 0 || (page.count == 0 && page.mapping_word != 0)) {
+        Broken(Format("P3: page %u is free and belongs somewhere", i));
+      }
+      if (page.count == 0) ++free;
+      if (page.locked()) Broken(Format("L1: page %u is locked", i));
+      if (page.mapcount > 0 && !PageAnon(page)) ++nr_mapped;
+    }
+    const std::byte* zero = machine_.frames.bytes(kZeroPfn);
+    if (std::any_of(zero, zero + kPageSize, [](std::byte b) { return b != std::byte{0}; })) {
+      Broken("F1: the zero page is not zero");
+    }
+    if (free + (machine_.frames.frame_count() - machine_.frames.high_water()) != machine_.frames.nr_free()) {
+      Broken(Format("F2: %u frames are free, recounted %u", machine_.frames.nr_free(), free));
+    }
+    if (nr_mapped != machine_.vmstat.nr_mapped || nr_dirty_ != machine_.vmstat.nr_dirty) {
+      Broken(Format("R1: nr_mapped %llu nr_dirty %llu, recounted %llu and %llu",
+                    Hex(machine_.vmstat.nr_mapped), Hex(machine_.vmstat.nr_dirty), Hex(nr_mapped),
+                    Hex(nr_dirty_)));
+    }
+  }
+
+  const Machine& machine_;
+  Depth depth_;
+  std::vector<int32_t> refs_;
+  std::vector<int32_t> maps_;
+  uint64_t nr_dirty_ = 0;
+  std::optional<std::string> broken_;
+};
+
+}  // namespace
+
+std::optional<std::string> Validate(const Machine& machine, Depth depth) {
+  return Checker(machine, depth).Run();
+}
+
+}  // namespace mm
