@@ -69,9 +69,9 @@ using Result = std::expected<T, Error>;
   })
 
 // TRY for a Result<void>.
-#define TRY_VOID(...)                                         \
-  do {                                                        \
-    auto try_result_ = (__VA_ARGS__);                         \
-    if (!try_result_) [[unlikely]]                            \
-      return std::unexpected(std::move(try_result_).error()); \
+#define TRY_VOID(...)                                              \
+  do {                                                             \
+    auto try_void_result_ = (__VA_ARGS__);                         \
+    if (!try_void_result_) [[unlikely]]                            \
+      return std::unexpected(std::move(try_void_result_).error()); \
   } while (false)

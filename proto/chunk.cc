@@ -1,0 +1,105 @@
+#include "proto/chunk.h"
+
+#include <zstd.h>
+#include <zstd_errors.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+
+namespace image {
+namespace {
+
+using base::Code;
+using base::Fail;
+
+constexpr std::byte kChecksumFlag{0x04};  // Of the frame header descriptor.
+
+// Refuses everything but one frame that says that it holds `bytes` bytes and a checksum.
+base::Result<void> CheckHeader(std::span<const std::byte> frame, size_t bytes) {
+  if (frame.size() < 6 || LoadU32(reinterpret_cast<const char*>(frame.data())) != kZstdMagic) {
+    return Fail(Code::kCorrupt, "not a zstd frame");
+  }
+  if ((frame[4] & kChecksumFlag) == std::byte{0})
+    return Fail(Code::kCorrupt, "a zstd frame without a checksum");
+  const unsigned long long content = ZSTD_getFrameContentSize(frame.data(), frame.size());
+  if (content != bytes) return Fail(Code::kCorrupt, "a zstd frame that is not of %zu bytes", bytes);
+  if (ZSTD_findFrameCompressedSize(frame.data(), frame.size()) != frame.size()) {
+    return Fail(Code::kCorrupt, "not one whole zstd frame");
+  }
+  return {};
+}
+
+}  // namespace
+
+static_assert(ZSTD_COMPRESSBOUND(kChunkBytesMax) <= kFrameBytesMax);
+
+void Compressor::Free::operator()(ZSTD_CCtx_s* context) const { ZSTD_freeCCtx(context); }
+
+Compressor::Compressor(int level) : context_(ZSTD_createCCtx()) {
+  CHECK(level >= kLevelMin && level <= kLevelMax && context_ != nullptr);
+  CHECK(ZSTD_isError(ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_compressionLevel, level)) == 0);
+  CHECK(ZSTD_isError(ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_checksumFlag, 1)) == 0);
+}
+
+base::Result<size_t> Compressor::Compress(std::span<const std::byte> pages, std::span<std::byte> out) {
+  CHECK(!pages.empty() && pages.size() <= kChunkBytesMax && pages.size() % base::kPageSize == 0);
+  CHECK(out.size() >= kFrameBytesMax);
+  const size_t bytes = ZSTD_compress2(context_.get(), out.data(), out.size(), pages.data(), pages.size());
+  if (ZSTD_isError(bytes) != 0) return Fail(Code::kNoMemory, "cannot compress: %s", ZSTD_getErrorName(bytes));
+  return bytes;
+}
+
+void Decompressor::Free::operator()(ZSTD_DCtx_s* context) const { ZSTD_freeDCtx(context); }
+
+Decompressor::Decompressor() : context_(ZSTD_createDCtx()) { CHECK(context_ != nullptr); }
+
+base::Result<void> Decompressor::DecompressTo(std::span<const std::byte> frame, std::span<std::byte> out) {
+  TRY_VOID(CheckHeader(frame, out.size()));
+  const size_t bytes =
+      ZSTD_decompressDCtx(context_.get(), out.data(), out.size(), frame.data(), frame.size());
+  if (ZSTD_isError(bytes) != 0)
+    return Fail(Code::kCorrupt, "cannot decompress: %s", ZSTD_getErrorName(bytes));
+  if (bytes != out.size())
+    return Fail(Code::kCorrupt, "a zstd frame of %zu bytes instead of %zu", bytes, out.size());
+  return {};
+}
+
+base::Result<void> Decompressor::Decompress(std::span<const std::byte> frame,
+                                            std::span<const std::span<std::byte>> pieces) {
+  size_t total = 0;
+  bool contiguous = true;
+  for (const std::span<std::byte> piece : pieces) {
+    contiguous = contiguous && piece.data() == pieces.front().data() + total;
+    total += piece.size();
+  }
+  CHECK(total > 0 && total <= kChunkBytesMax);
+  if (contiguous) return DecompressTo(frame, {pieces.front().data(), total});
+  buffer_.resize(kChunkBytesMax);
+  TRY_VOID(DecompressTo(frame, std::span(buffer_).first(total)));
+  const std::byte* from = buffer_.data();
+  for (const std::span<std::byte> piece : pieces) {
+    std::memcpy(piece.data(), from, piece.size());
+    from += piece.size();
+  }
+  return {};
+}
+
+base::Result<void> Decompressor::Check(std::span<const std::byte> frame, uint64_t pages) {
+  CHECK(pages > 0 && pages <= kChunkPagesMax);
+  buffer_.resize(kChunkBytesMax);
+  return DecompressTo(frame, std::span(buffer_).first(pages * base::kPageSize));
+}
+
+base::Result<uint64_t> FrameBytes(std::span<const std::byte> bytes) {
+  if (bytes.size() >= 4 && LoadU32(reinterpret_cast<const char*>(bytes.data())) != kZstdMagic) {
+    return Fail(Code::kCorrupt, "not a zstd frame");
+  }
+  const size_t size = ZSTD_findFrameCompressedSize(bytes.data(), bytes.size());
+  if (ZSTD_isError(size) == 0) return size;
+  return Fail(ZSTD_getErrorCode(size) == ZSTD_error_srcSize_wrong ? Code::kIncomplete : Code::kCorrupt,
+              "cannot find the end of a zstd frame: %s", ZSTD_getErrorName(size));
+}
+
+}  // namespace image

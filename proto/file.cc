@@ -1,0 +1,147 @@
+#include "proto/file.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cinttypes>
+#include <utility>
+
+#include "base/check.h"
+
+namespace image {
+namespace {
+
+using base::Code;
+using base::Fail;
+using base::FailErrno;
+
+// Where a file called `path` really is: a symbolic link is followed, a new name stays as it is.
+base::Result<std::string> Resolve(const std::string& path) {
+  struct stat status;
+  if (lstat(path.c_str(), &status) != 0) {
+    if (errno == ENOENT) return path;
+    return FailErrno(errno, "%s: cannot create", path.c_str());
+  }
+  if (S_ISLNK(status.st_mode)) {
+    char* real = realpath(path.c_str(), nullptr);
+    if (real == nullptr) return FailErrno(errno, "%s: cannot follow this symbolic link", path.c_str());
+    std::string resolved(real);
+    free(real);
+    return Resolve(resolved);
+  }
+  if (S_ISDIR(status.st_mode)) return Fail(Code::kInvalid, "%s: cannot create: it is a folder", path.c_str());
+  if (!S_ISREG(status.st_mode)) {
+    return Fail(Code::kInvalid, "%s: cannot create: it exists and is not a regular file", path.c_str());
+  }
+  return path;
+}
+
+}  // namespace
+
+base::Result<std::unique_ptr<OutputFile>> OutputFile::Create(const std::string& path) {
+  if (path.empty()) return Fail(Code::kInvalid, "cannot create an image without a name");
+  std::unique_ptr<OutputFile> file(new OutputFile);
+  file->shown_ = path;
+  file->path_ = TRY(Resolve(path));
+  const size_t slash = file->path_.rfind('/');
+  const std::string name = slash == std::string::npos ? file->path_ : file->path_.substr(slash + 1);
+  file->folder_ = slash == std::string::npos ? "." : slash == 0 ? "/" : file->path_.substr(0, slash);
+  if (name.empty() || name.size() > NAME_MAX) {
+    return Fail(Code::kInvalid, "%s: cannot create: not the name of a file", path.c_str());
+  }
+  std::string temporary = file->folder_ + "/." + name.substr(0, 200) + ".ckpt-XXXXXX";
+  file->fd_ = mkostemp(temporary.data(), O_CLOEXEC);
+  if (file->fd_ < 0)
+    return FailErrno(errno, "%s: cannot create a file in %s", path.c_str(), file->folder_.c_str());
+  file->temporary_ = std::move(temporary);
+  return file;
+}
+
+OutputFile::~OutputFile() {
+  if (fd_ >= 0) close(fd_);
+  if (!temporary_.empty()) unlink(temporary_.c_str());
+}
+
+base::Result<void> OutputFile::Append(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t count = write(fd_, bytes.data(), bytes.size());
+    if (count < 0) {
+      if (errno == EINTR) continue;
+      return FailErrno(errno, "%s: cannot write at offset %" PRIu64, shown_.c_str(), offset_);
+    }
+    if (count == 0) return Fail(Code::kIo, "%s: cannot write at offset %" PRIu64, shown_.c_str(), offset_);
+    offset_ += static_cast<uint64_t>(count);
+    bytes.remove_prefix(static_cast<size_t>(count));
+  }
+  return {};
+}
+
+base::Result<void> OutputFile::Publish(Sync sync) {
+  CHECK(fd_ >= 0 && !temporary_.empty());
+  if (sync == Sync::kYes && fsync(fd_) != 0) return FailErrno(errno, "%s: cannot sync", shown_.c_str());
+  if (close(std::exchange(fd_, -1)) != 0) return FailErrno(errno, "%s: cannot close", shown_.c_str());
+  if (rename(temporary_.c_str(), path_.c_str()) != 0) {
+    return FailErrno(errno, "%s: cannot rename %s to it", shown_.c_str(), temporary_.c_str());
+  }
+  temporary_.clear();
+  if (sync == Sync::kNo) return {};
+  const int folder = open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (folder < 0)
+    return FailErrno(errno, "%s: written, but cannot open %s to sync it", shown_.c_str(), folder_.c_str());
+  const int error = fsync(folder) == 0 ? 0 : errno;
+  close(folder);
+  // Some file systems cannot sync a folder, and say so with EINVAL.
+  if (error != 0 && error != EINVAL) {
+    return FailErrno(error, "%s: written, but cannot sync %s", shown_.c_str(), folder_.c_str());
+  }
+  return {};
+}
+
+base::Result<std::unique_ptr<InputFile>> InputFile::Open(const std::string& path) {
+  // O_NONBLOCK: opening a pipe must not wait for its writer.
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return FailErrno(errno, "cannot open");
+  std::unique_ptr<InputFile> file(new InputFile(fd, 0));
+  struct stat status;
+  if (fstat(fd, &status) != 0) return FailErrno(errno, "cannot stat");
+  if (!S_ISREG(status.st_mode)) return Fail(Code::kInvalid, "not a ckpt image (not a regular file)");
+  file->size_ = static_cast<uint64_t>(status.st_size);
+  return file;
+}
+
+InputFile::~InputFile() { close(fd_); }
+
+base::Result<void> InputFile::ReadAt(uint64_t offset, std::span<std::byte> out) const {
+  if (offset > size_ || out.size() > size_ - offset) {
+    return Fail(Code::kIncomplete, "incomplete: %zu bytes at offset %" PRIu64 " are behind its end",
+                out.size(), offset);
+  }
+  while (!out.empty()) {
+    const ssize_t count = pread(fd_, out.data(), out.size(), static_cast<off_t>(offset));
+    if (count < 0) {
+      if (errno == EINTR) continue;
+      return FailErrno(errno, "cannot read at offset %" PRIu64, offset);
+    }
+    if (count == 0) return Fail(Code::kIncomplete, "incomplete: it became shorter while it was read");
+    offset += static_cast<uint64_t>(count);
+    out = out.subspan(static_cast<size_t>(count));
+  }
+  return {};
+}
+
+base::Result<std::string> InputFile::ReadAt(uint64_t offset, uint64_t count) const {
+  if (offset > size_ || count > size_ - offset) {
+    return Fail(Code::kIncomplete, "incomplete: %" PRIu64 " bytes at offset %" PRIu64 " are behind its end",
+                count, offset);
+  }
+  std::string bytes(count, '\0');
+  TRY_VOID(ReadAt(offset, std::as_writable_bytes(std::span(bytes))));
+  return bytes;
+}
+
+}  // namespace image

@@ -1,0 +1,69 @@
+// The two files behind an image: one that is written beside its final place and published whole, and one that
+// is read at offsets.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+
+namespace image {
+
+enum class Sync { kYes, kNo };
+
+// A file that appears under its name only when it is complete. Until Publish its bytes are in a temporary
+// file
+// ".NAME.ckpt-XXXXXX" in the same folder, readable by its owner alone (memory holds secrets), and the
+// destructor removes it. A symbolic link is followed: the file that it names is replaced.
+class OutputFile {
+ public:
+  // kInvalid if something that is not a regular file has this name.
+  static base::Result<std::unique_ptr<OutputFile>> Create(const std::string& path);
+  ~OutputFile();
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+
+  base::Result<void> Append(std::string_view bytes);
+  uint64_t offset() const { return offset_; }
+
+  // fsync, rename, fsync of the folder; without the fsyncs for Sync::kNo. An error of the last step leaves
+  // the new file in place, any other one leaves everything as it was.
+  base::Result<void> Publish(Sync sync);
+
+ private:
+  OutputFile() = default;
+
+  std::string shown_;      // The name that the user gave, for messages.
+  std::string path_;       // Where it goes.
+  std::string temporary_;  // Empty once published.
+  std::string folder_;
+  int fd_ = -1;
+  uint64_t offset_ = 0;
+};
+
+// A regular file, read at offsets; several threads may.
+class InputFile {
+ public:
+  static base::Result<std::unique_ptr<InputFile>> Open(const std::string& path);
+  ~InputFile();
+  InputFile(const InputFile&) = delete;
+  InputFile& operator=(const InputFile&) = delete;
+
+  uint64_t size() const { return size_; }
+  // All of `out`, or an error: kIncomplete if the file has become shorter.
+  base::Result<void> ReadAt(uint64_t offset, std::span<std::byte> out) const;
+  // `count` bytes; the caller has capped it.
+  base::Result<std::string> ReadAt(uint64_t offset, uint64_t count) const;
+
+ private:
+  InputFile(int fd, uint64_t size) : fd_(fd), size_(size) {}
+
+  int fd_;
+  uint64_t size_;
+};
+
+}  // namespace image
