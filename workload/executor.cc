@@ -1,0 +1,232 @@
+#include "workload/executor.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/random.h"
+#include "workload/files.h"
+#include "workload/outcome.h"
+#include "workload/session.h"
+#include "workload/state.h"
+
+namespace workload {
+namespace {
+
+// Where brk starts in a process that never called exec.
+constexpr mm::Vaddr kPlainBrk = 0x555555600000;
+
+base::Result<mm::MachineConfig> ConfigOf(const ckpt_pb::Workload::Machine& machine) {
+  mm::MachineConfig config;
+  config.memory_bytes = SizeOr(machine.memory(), config.memory_bytes);
+  if (!machine.generation().empty()) config.semantics = TRY(mm::Generation(machine.generation()));
+  for (const std::string& assignment : machine.semantics())
+    TRY_VOID(mm::SetSwitch(config.semantics, assignment));
+  config.vdso_start = SizeOr(machine.vdso_start(), config.vdso_start);
+  if (machine.has_vdso_pages()) config.vdso_pages = machine.vdso_pages();
+  return config;
+}
+
+base::Result<StepResult> Dispatch(StepContext& context, const ckpt_pb::Step& step) {
+  using ckpt_pb::Step;
+  switch (step.op_case()) {
+    case Step::kExec: return DoExec(context, step.exec());
+    case Step::kMap: return DoMap(context, step.map());
+    case Step::kUnmap: return DoUnmap(context, step.unmap());
+    case Step::kProtect: return DoProtect(context, step.protect());
+    case Step::kRemap: return DoRemap(context, step.remap());
+    case Step::kBrk: return DoBrk(context, step.brk());
+    case Step::kMadvise: return DoMadvise(context, step.madvise());
+    case Step::kMsync: return DoMsync(context, step.msync());
+    case Step::kGrowStack: return DoGrowStack(context, step.grow_stack());
+    case Step::kFork: return DoFork(context, step.fork());
+    case Step::kCloneVm: return DoCloneVm(context, step.clone_vm());
+    case Step::kExit: return DoExit(context);
+    case Step::kRlimit: return DoRlimit(context, step.rlimit());
+    case Step::kIoSetup: return DoIoSetup(context, step.io_setup());
+    case Step::kLoad: return DoLoad(context, step.load());
+    case Step::kStore: return DoStore(context, step.store());
+    case Step::kTouch: return DoTouch(context, step.touch());
+    case Step::kGetUserPages: return DoGetUserPages(context, step.get_user_pages());
+    case Step::kRead: return DoRead(context, step.read());
+    case Step::kWrite: return DoWrite(context, step.write());
+    case Step::kTruncate: return DoTruncate(context, step.truncate());
+    case Step::kPunchHole: return DoPunchHole(context, step.punch_hole());
+    case Step::kFsync: return DoFsync(context, step.fsync());
+    case Step::kUnlink: return DoUnlink(context, step.unlink());
+    case Step::kCreate: return DoCreate(context, step.create());
+    case Step::kRepeat:
+    case Step::kCheckpoint:
+    case Step::OP_NOT_SET: break;
+  }
+  CHECK_MSG(false, "a step that Dispatch does not do");
+  return StepResult{};
+}
+
+std::vector<mm::Pid> PidsOf(const Session& session, const ckpt_pb::Step::Checkpoint& checkpoint) {
+  std::vector<mm::Pid> pids;
+  for (const auto& [name, actor] : session.actors) {
+    const auto& wanted = checkpoint.process();
+    if (wanted.empty() || std::ranges::find(wanted, name) != wanted.end()) pids.push_back(actor.pid);
+  }
+  std::ranges::sort(pids);
+  return pids;
+}
+
+}  // namespace
+
+Executor::Executor(const Script& script, Options options)
+    : script_(script),
+      options_(std::move(options)),
+      session_(std::make_unique<Session>(Session{.script = script,
+                                                 .machine = nullptr,
+                                                 .actors = {},
+                                                 .next_pid = 1,
+                                                 .disk_dir = options_.disk_dir,
+                                                 .stop = options_.stop})) {}
+
+Executor::~Executor() = default;
+
+base::Result<std::unique_ptr<Executor>> Executor::Start(const Script& script, Options options) {
+  std::unique_ptr<Executor> executor(new Executor(script, std::move(options)));
+  TRY_VOID(executor->MakeMachine());
+  return executor;
+}
+
+base::Result<void> Executor::MakeMachine() {
+  const mm::MachineConfig config = TRY(ConfigOf(script_.workload().machine()));
+  session_->machine = TRY(mm::Machine::Create(config));
+  for (const ckpt_pb::Workload::File& file : script_.workload().file()) {
+    const auto made = MakeFile(*session_->machine, file, options_.disk_dir);
+    if (!made) return std::unexpected(made.error().In(script_.path() + ": file '" + file.name() + "'"));
+  }
+  for (const std::string& name : script_.processes()) {
+    mm::Process& process = session_->machine->spawn(session_->next_pid, name);
+    process.mm->layout.start_brk = process.mm->layout.brk = kPlainBrk;
+    session_->actors[name] = {session_->next_pid++, std::make_shared<Space>()};
+  }
+  return {};
+}
+
+base::Result<std::unique_ptr<Executor>> Executor::Resume(const Script& script,
+                                                         std::unique_ptr<mm::Machine> machine,
+                                                         std::string_view state, Options options) {
+  std::unique_ptr<Executor> executor(new Executor(script, std::move(options)));
+  executor->session_->machine = std::move(machine);
+  executor->next_step_ = TRY(LoadState(state, *executor->session_));
+  executor->resumed_ = true;
+  return executor;
+}
+
+base::Result<void> Executor::Run(const CheckpointFn& checkpoint) {
+  while (next_step_ < script_.steps().size()) {
+    const ScriptStep& step = script_.steps()[next_step_];
+    if (!step.step->has_checkpoint()) {
+      TRY_VOID(RunStep(step, base::Mix64(script_.workload().seed()), ""));
+      ++next_step_;
+      continue;
+    }
+    const Next next = TRY(RunCheckpoint(step, checkpoint));
+    ++next_step_;
+    if (next == Next::kStop) return {};
+  }
+  if (finished_) return {};
+  finished_ = true;
+  const CheckpointRequest request{.label = std::string(kEndLabel),
+                                  .pids = PidsOf(*session_, {}),
+                                  .state = SaveState(*session_, next_step_)};
+  const base::Result<Next> next = checkpoint(*session_->machine, request);
+  return next ? base::Result<void>{}
+              : std::unexpected(next.error().In(script_.path() + ": after the last step"));
+}
+
+std::string Executor::Where(const ScriptStep& step, const std::string& round) const {
+  return base::Format("%s:%d: step %s%s", script_.path().c_str(), step.line, OpName(*step.step).c_str(),
+                      round.c_str());
+}
+
+base::Result<void> Executor::CheckExpectation(const ScriptStep& step, const StepResult& result,
+                                              const std::string& where, mm::Process* process) {
+  const std::optional<std::string> unmet =
+      Unmet(*session_, step.step->expect(), result, process, resumed_ ? Counts::kIgnore : Counts::kCheck);
+  if (unmet) return base::Fail(base::Code::kExpectation, "%s: %s", where.c_str(), unmet->c_str());
+  return options_.after_step ? options_.after_step(*session_->machine, where) : base::Result<void>{};
+}
+
+base::Result<void> Executor::RunStep(const ScriptStep& step, uint64_t round_seed, const std::string& round) {
+  if (step.step->has_repeat()) return RunRepeat(step, round_seed, round);
+  const std::string where = Where(step, round);
+  const base::Result<void> stop = CheckStop(*session_);
+  if (!stop) return std::unexpected(stop.error().In(where));
+  const std::string& name = step.step->process().empty() ? script_.processes().front() : step.step->process();
+  const auto actor = session_->actors.find(name);
+  if (actor == session_->actors.end()) {
+    return base::Fail(base::Code::kInvalid, "%s: the image holds no process '%s'", where.c_str(),
+                      name.c_str());
+  }
+  const mm::Pid pid = actor->second.pid;
+  StepContext context{.session = *session_,
+                      .process_name = name,
+                      .actor = actor->second,
+                      .process = *session_->machine->find_process(pid),
+                      .seed = base::Mix64(round_seed ^ base::Mix64(step.number))};
+  const base::Result<StepResult> result = Dispatch(context, *step.step);
+  if (!result) return std::unexpected(result.error().In(where));
+  return CheckExpectation(step, *result, where, session_->machine->find_process(pid));
+}
+
+base::Result<void> Executor::RunRepeat(const ScriptStep& step, uint64_t round_seed,
+                                       const std::string& round) {
+  const uint64_t times = step.step->repeat().times();
+  for (uint64_t i = 0; i < times; ++i) {
+    const uint64_t seed = base::Mix64(round_seed ^ base::Mix64(step.number ^ base::Mix64(i + 1)));
+    const std::string inner =
+        round + base::Format(" (round %llu of %llu)", static_cast<unsigned long long>(i + 1),
+                             static_cast<unsigned long long>(times));
+    for (const ScriptStep& child : step.body) TRY_VOID(RunStep(child, seed, inner));
+  }
+  return {};
+}
+
+base::Result<Next> Executor::RunCheckpoint(const ScriptStep& step, const CheckpointFn& checkpoint) {
+  const std::string where = Where(step, " '" + step.step->checkpoint().label() + "'");
+  const base::Result<void> stop = CheckStop(*session_);
+  if (!stop) return std::unexpected(stop.error().In(where));
+  const CheckpointRequest request{.label = step.step->checkpoint().label(),
+                                  .pids = PidsOf(*session_, step.step->checkpoint()),
+                                  .state = SaveState(*session_, next_step_ + 1)};
+  if (request.pids.empty())
+    return base::Fail(base::Code::kInvalid, "%s: no process is left to save", where.c_str());
+  const base::Result<Next> next = checkpoint(*session_->machine, request);
+  StepResult result;
+  const std::string& wanted = step.step->expect().outcome();
+  if (!next) {
+    result.outcome = OutcomeName(next.error());
+    if (wanted.empty() || result.outcome != wanted) return std::unexpected(next.error().In(where));
+  }
+  const std::string& name = step.step->process().empty() ? script_.processes().front() : step.step->process();
+  TRY_VOID(CheckExpectation(step, result, where, FindProcess(name)));
+  return next ? *next : Next::kGoOn;
+}
+
+mm::Machine& Executor::machine() { return *session_->machine; }
+
+std::unique_ptr<mm::Machine> Executor::TakeMachine() { return std::move(session_->machine); }
+
+mm::Process* Executor::FindProcess(std::string_view name) {
+  const auto actor = session_->actors.find(name);
+  return actor == session_->actors.end() ? nullptr : session_->machine->find_process(actor->second.pid);
+}
+
+base::Result<Region> Executor::FindRegion(std::string_view process, const std::string& region) {
+  mm::Process* found = FindProcess(process);
+  const std::string name(process);
+  if (found == nullptr) return base::Fail(base::Code::kNotFound, "there is no process '%s'", name.c_str());
+  StepContext context{.session = *session_,
+                      .process_name = name,
+                      .actor = session_->actors.find(process)->second,
+                      .process = *found,
+                      .seed = 0};
+  return workload::FindRegion(context, region);
+}
+
+}  // namespace workload

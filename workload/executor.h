@@ -1,0 +1,106 @@
+// Executor: runs a workload on a machine of the model, step by step.
+//
+// The same script gives the same machine after each step, always: processes get the pids 1, 2, 3, ...
+// in the order in which they are made, and every random choice has a seed of its own (the step's, or
+// one derived from the workload's seed, the step and the round of its repeat). So a run that goes on
+// from an image ends like one that was never interrupted.
+//
+// Files that `exec` names by path are read from the system and never written, with or without a disk
+// folder.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "mm/machine.h"
+#include "workload/elf_exec.h"
+#include "workload/script.h"
+
+namespace workload {
+
+enum class Next : uint8_t { kGoOn, kStop };
+
+struct CheckpointRequest {
+  std::string label;
+  std::vector<mm::Pid> pids;  // ascending; empty only for the label "end" when all have exited
+  std::string state;          // opaque: what Resume needs to go on after this step
+};
+// Reached by each checkpoint step, and after the last step with the label kEndLabel and all processes
+// that are alive. An error ends the run, unless it has the name that the step expects (EBUSY, ENOSYS).
+using CheckpointFn = std::function<base::Result<Next>(mm::Machine&, const CheckpointRequest&)>;
+
+struct Options {
+  // Files of the workload are kept in this folder; empty: in memory, over what they are made from.
+  std::string disk_dir = {};
+  // Looked at between steps and inside long ones: true ends the run with kInterrupted.
+  const std::atomic<bool>* stop = nullptr;
+  // Called after every step that was done, those inside a repeat too; `where` is "FILE:LINE: step OP".
+  // An error ends the run.
+  std::function<base::Result<void>(mm::Machine&, const std::string& where)> after_step = nullptr;
+};
+
+struct Session;
+struct StepResult;
+
+class Executor {
+ public:
+  // The machine with its files and processes, before the first step. `script` must outlive the
+  // executor. Errors of a file name the line that declares it.
+  static base::Result<std::unique_ptr<Executor>> Start(const Script& script, Options options);
+
+  // Goes on with a machine that was restored from an image whose checkpoint gave `state`. kChanged if
+  // the script is not the one that made it (machine, files, processes and the steps up to there count;
+  // later steps may differ), kCorrupt if the state is damaged or does not fit the machine. A process
+  // that the image does not hold is unknown to the steps that follow. Counts are no longer checked.
+  static base::Result<std::unique_ptr<Executor>> Resume(const Script& script,
+                                                        std::unique_ptr<mm::Machine> machine,
+                                                        std::string_view state, Options options);
+  ~Executor();
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
+
+  // Runs to the end of the script, or until `checkpoint` answers kStop; then the next Run goes on
+  // behind that checkpoint. kExpectation: "FILE:LINE: step store: expected SIGBUS, got ok". After an
+  // error the machine is as the failing step left it, and the run cannot go on.
+  base::Result<void> Run(const CheckpointFn& checkpoint);
+
+  mm::Machine& machine();
+  // The machine outlives the executor; nothing else may be called after that.
+  std::unique_ptr<mm::Machine> TakeMachine();
+
+  // Whether all steps are done, and how far the run is: steps of the top level.
+  bool finished() const { return finished_; }
+  size_t steps_done() const { return next_step_; }
+  size_t steps_total() const { return script_.steps().size(); }
+
+  // A process that is alive, by its name in the script; nullptr if there is none.
+  mm::Process* FindProcess(std::string_view name);
+  // A region of such a process as it is now; kNotFound without the process, kInvalid without the
+  // region.
+  base::Result<Region> FindRegion(std::string_view process, const std::string& region);
+
+ private:
+  Executor(const Script& script, Options options);
+  base::Result<void> MakeMachine();
+  base::Result<void> RunStep(const ScriptStep& step, uint64_t round_seed, const std::string& round);
+  base::Result<void> RunRepeat(const ScriptStep& step, uint64_t round_seed, const std::string& round);
+  base::Result<Next> RunCheckpoint(const ScriptStep& step, const CheckpointFn& checkpoint);
+  base::Result<void> CheckExpectation(const ScriptStep& step, const StepResult& result,
+                                      const std::string& where, mm::Process* process);
+  std::string Where(const ScriptStep& step, const std::string& round) const;
+
+  const Script& script_;
+  Options options_;
+  std::unique_ptr<Session> session_;
+  size_t next_step_ = 0;
+  bool finished_ = false;
+  bool resumed_ = false;
+};
+
+}  // namespace workload

@@ -1,0 +1,50 @@
+#include "workload/files.h"
+
+#include "mm/folder_disk.h"
+#include "workload/elf_file.h"
+#include "workload/script.h"
+
+namespace workload {
+namespace {
+
+base::Result<mm::OpenedContent> OpenReal(const std::string& path) {
+  mm::Recipe recipe;
+  recipe.kind = mm::Recipe::Kind::kReal;
+  recipe.path = path;
+  mm::OpenedContent opened = TRY(mm::OpenContent(recipe));
+  opened.recipe.build_id = ReadBuildId(path);
+  return opened;
+}
+
+base::Result<mm::OpenedContent> OpenSpec(const ckpt_pb::Workload::File& spec) {
+  if (!spec.real().empty()) return OpenReal(spec.real());
+  mm::Recipe recipe;
+  recipe.size = SizeOr(spec.size(), 0);
+  if (!spec.generator().empty()) {
+    recipe.kind = mm::Recipe::Kind::kGenerated;
+    recipe.generator = spec.generator();
+    recipe.seed = spec.seed();
+  }
+  return mm::OpenContent(recipe);
+}
+
+}  // namespace
+
+base::Result<mm::FilePtr> MakeFile(mm::Machine& machine, const ckpt_pb::Workload::File& spec,
+                                   const std::string& disk_dir) {
+  mm::OpenedContent content = TRY(OpenSpec(spec));
+  const uint64_t size = content.recipe.size;
+  if (disk_dir.empty()) {
+    return machine.create_file(spec.name(), size, std::make_unique<mm::OverlayDisk>(std::move(content)));
+  }
+  return machine.create_file(spec.name(), size, TRY(mm::FolderDisk::Create(disk_dir, spec.name(), content)));
+}
+
+base::Result<mm::FilePtr> RealFile(mm::Machine& machine, const std::string& path) {
+  if (mm::FilePtr known = machine.find_file(path)) return known;
+  mm::OpenedContent content = TRY(OpenReal(path));
+  const uint64_t size = content.recipe.size;
+  return machine.create_file(path, size, std::make_unique<mm::OverlayDisk>(std::move(content)));
+}
+
+}  // namespace workload

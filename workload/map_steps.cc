@@ -1,0 +1,92 @@
+// Steps that change an address space: mmap and its relatives.
+#include <sys/mman.h>
+
+#include "workload/session.h"
+
+namespace workload {
+namespace {
+
+int ProtOf(const std::string& prot) {
+  return (prot[0] == 'r' ? PROT_READ : 0) | (prot[1] == 'w' ? PROT_WRITE : 0) |
+         (prot[2] == 'x' ? PROT_EXEC : 0);
+}
+
+int MapFlags(const ckpt_pb::Step::Map& op) {
+  return (op.shared() ? MAP_SHARED : MAP_PRIVATE) | (op.file().empty() ? MAP_ANONYMOUS : 0) |
+         (op.fixed() ? MAP_FIXED : 0) | (op.growsdown() ? MAP_GROWSDOWN : 0) |
+         (op.populate() ? MAP_POPULATE : 0) | (op.nonblock() ? MAP_NONBLOCK : 0) |
+         (op.noreserve() ? MAP_NORESERVE : 0);
+}
+
+}  // namespace
+
+base::Result<StepResult> DoMap(StepContext& context, const ckpt_pb::Step::Map& op) {
+  mm::FilePtr file;
+  const uint64_t offset = SizeOr(op.offset(), 0);
+  uint64_t length = SizeOr(op.length(), 0);
+  if (!op.file().empty()) {
+    file = TRY(FindFile(context, op.file()));
+    if (op.length().empty()) length = file->i_size > offset ? file->i_size - offset : 0;
+  }
+  const int prot = op.prot().empty() ? PROT_READ | PROT_WRITE : ProtOf(op.prot());
+  const auto mapped =
+      sys_mmap(context.mm(), SizeOr(op.addr(), 0), length, prot, MapFlags(op), std::move(file), offset);
+  if (!mapped) return Failed(mapped.error());
+  (*context.actor.space)[op.region()] = {*mapped, base::PageAlignUp(length)};
+  return StepResult{};
+}
+
+base::Result<StepResult> DoUnmap(StepContext& context, const ckpt_pb::Step::Unmap& op) {
+  const Range range = TRY(ResolveRange(context, op));
+  const auto done = sys_munmap(context.mm(), range.start, range.length);
+  if (done && op.offset().empty() && op.length().empty()) context.actor.space->erase(op.region());
+  return ResultOf(done);
+}
+
+base::Result<StepResult> DoProtect(StepContext& context, const ckpt_pb::Step::Protect& op) {
+  const Range range = TRY(ResolveRange(context, op));
+  return ResultOf(sys_mprotect(context.mm(), range.start, range.length, ProtOf(op.prot())));
+}
+
+base::Result<StepResult> DoRemap(StepContext& context, const ckpt_pb::Step::Remap& op) {
+  const Range range = TRY(ResolveRange(context, op));
+  const uint64_t new_length = SizeOr(op.new_length(), range.length);
+  const int flags = (op.may_move() ? MREMAP_MAYMOVE : 0) | (op.to().empty() ? 0 : MREMAP_FIXED);
+  const auto moved =
+      sys_mremap(context.mm(), range.start, range.length, new_length, flags, SizeOr(op.to(), 0));
+  if (!moved) return Failed(moved.error());
+  const bool whole = !op.region().empty() && op.offset().empty() && op.length().empty();
+  if (whole) context.actor.space->erase(op.region());
+  const std::string& name = op.as().empty() && whole ? op.region() : op.as();
+  if (!name.empty()) (*context.actor.space)[name] = {*moved, base::PageAlignUp(new_length)};
+  return StepResult{};
+}
+
+base::Result<StepResult> DoBrk(StepContext& context, const ckpt_pb::Step::Brk& op) {
+  const mm::Vaddr now = context.mm().layout.brk;
+  const uint64_t shrink = SizeOr(op.shrink(), 0);
+  const mm::Vaddr wanted = op.addr().empty() ? now + SizeOr(op.grow(), 0) - shrink : SizeOr(op.addr(), 0);
+  StepResult result;
+  if (shrink > now || sys_brk(context.mm(), wanted) != wanted) result.outcome = "ENOMEM";
+  return result;
+}
+
+base::Result<StepResult> DoMadvise(StepContext& context, const ckpt_pb::Step::Madvise& op) {
+  const Range range = TRY(ResolveRange(context, op));
+  const auto advice = [&] {
+    switch (op.advice()) {
+      case ckpt_pb::Step::Madvise::DONTNEED: return MADV_DONTNEED;
+      case ckpt_pb::Step::Madvise::DONTFORK: return MADV_DONTFORK;
+      case ckpt_pb::Step::Madvise::DOFORK: return MADV_DOFORK;
+      default: return MADV_NORMAL;
+    }
+  }();
+  return ResultOf(sys_madvise(context.mm(), range.start, range.length, advice));
+}
+
+base::Result<StepResult> DoMsync(StepContext& context, const ckpt_pb::Step::Msync& op) {
+  const Range range = TRY(ResolveRange(context, op));
+  return ResultOf(sys_msync(context.mm(), range.start, range.length, op.async() ? MS_ASYNC : MS_SYNC));
+}
+
+}  // namespace workload
