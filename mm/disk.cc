@@ -160,10 +160,14 @@ SysResult<void> OverlayDisk::ReadPage(Pgoff index, PageSpan page) const {
   return {};
 }
 
-SysResult<void> OverlayDisk::WritePage(Pgoff index, ConstPageSpan page) {
+PageSpan OverlayDisk::PlacePage(Pgoff index) {
   std::unique_ptr<PageBytes>& slot = pages_[index];
   if (slot == nullptr) slot = std::make_unique<PageBytes>();
-  std::memcpy(slot->data(), page.data(), kPageSize);
+  return *slot;
+}
+
+SysResult<void> OverlayDisk::WritePage(Pgoff index, ConstPageSpan page) {
+  std::memcpy(PlacePage(index).data(), page.data(), kPageSize);
   return {};
 }
 

@@ -86,6 +86,8 @@ class OverlayDisk final : public Disk {
   SysResult<void> WritePage(Pgoff index, ConstPageSpan page) override;
   SysResult<void> Truncate(uint64_t size) override;
   SysResult<void> PunchHole(Pgoff first, Pgoff end) override;
+  // Room for page `index`, to be filled by the caller: how a restart puts written pages back.
+  PageSpan PlacePage(Pgoff index);
   Recipe recipe() const override { return base_.recipe; }
   uint64_t recipe_end() const override { return recipe_end_; }
   SysResult<void> ForEachChanged(const std::function<void(Pgoff, const std::byte*)>& visit) const override;

@@ -52,13 +52,15 @@ SysResult<void> WritePage(Machine& machine, File& file, Pfn pfn) {
   return written;
 }
 
-// A write that starts behind the end of the file exposes the rest of its last page: it reads as zero.
-void ZeroOldTail(Machine& machine, File& file, uint64_t old_size) {
-  if (old_size % kPageSize == 0) return;
+// A write at `offset` behind the end of the file makes the bytes between part of it: they read as zero,
+// whatever a shared mapping has stored there.
+void ZeroGap(Machine& machine, File& file, uint64_t offset) {
+  const uint64_t old_size = file.i_size;
+  if (offset <= old_size || old_size % kPageSize == 0) return;
   const Pfn pfn = find_get_page(machine, file.mapping, old_size / kPageSize);
   if (pfn == kNoPfn) return;
-  const size_t keep = old_size % kPageSize;
-  std::memset(machine.frames.bytes(pfn) + keep, 0, kPageSize - keep);
+  const uint64_t end = std::min(offset, base::PageAlignUp(old_size));
+  std::memset(machine.frames.bytes(pfn) + old_size % kPageSize, 0, end - old_size);
   machine.frames.put_page(pfn);
 }
 
@@ -163,7 +165,8 @@ SysResult<uint64_t> generic_file_write(Machine& machine, File& file, uint64_t of
   if (in.empty()) return 0;
   if (offset >= limit) return Err(EFBIG, SIGXFSZ);
   const uint64_t length = std::min<uint64_t>(in.size(), limit - offset);
-  if (offset > file.i_size) ZeroOldTail(machine, file, file.i_size);
+  ZeroGap(machine, file, offset);
+  const uint64_t old_size = file.i_size;
   uint64_t done = 0;
   while (done < length) {
     const uint64_t at = offset + done;
@@ -171,16 +174,17 @@ SysResult<uint64_t> generic_file_write(Machine& machine, File& file, uint64_t of
     const size_t piece = std::min<uint64_t>(kPageSize - in_page, length - done);
     const SysResult<Pfn> pfn = read_cache_page(machine, file, at / kPageSize);
     if (!pfn) {
-      if (done > 0) return done;
-      return std::unexpected(pfn.error());
+      if (done == 0) return std::unexpected(pfn.error());
+      break;
     }
-    if (at <= file.i_size) ZeroOldTail(machine, file, file.i_size);
     std::memcpy(machine.frames.bytes(*pfn) + in_page, in.data() + done, piece);
     set_page_dirty(machine, *pfn);
     machine.frames.put_page(*pfn);
     done += piece;
     file.i_size = std::max(file.i_size, offset + done);
   }
+  // The medium learns the new length at once, as an inode does; the pages follow at writeback.
+  if (file.i_size > old_size && file.disk() != nullptr) SYS_TRY_VOID(file.disk()->Truncate(file.i_size));
   return done;
 }
 

@@ -80,38 +80,35 @@ Process* Machine::find_process(Pid pid) {
 
 // ---- files ----
 
+FilePtr Machine::AddFile(std::string name, FileKind kind, uint64_t size, std::unique_ptr<Disk> disk) {
+  const FileId id{next_file_++};
+  FilePtr file(new File(id, std::move(name), kind, size, std::move(disk)), [this](File* owned) {
+    evict_inode(*this, *owned);
+    all_files_.erase(owned->id());
+    delete owned;
+  });
+  all_files_.emplace(id, file);
+  return file;
+}
+
 FilePtr Machine::create_file(std::string name, uint64_t size, std::unique_ptr<Disk> disk) {
-  FilePtr file(new File(FileId{next_file_++}, name, FileKind::kRegular, size, std::move(disk)),
-               [this](File* owned) {
-                 evict_inode(*this, *owned);
-                 delete owned;
-               });
-  all_files_.push_back(file);
-  CHECK(names_.emplace(std::move(name), file).second);
+  FilePtr file = AddFile(std::move(name), FileKind::kRegular, size, std::move(disk));
+  CHECK(names_.emplace(file->name(), file).second);
   return file;
 }
 
 FilePtr Machine::create_shmem(std::string name, uint64_t size) {
-  FilePtr file(new File(FileId{next_file_++}, std::move(name), FileKind::kShmem, size, nullptr),
-               [this](File* owned) {
-                 evict_inode(*this, *owned);
-                 delete owned;
-               });
-  all_files_.push_back(file);
-  return file;
+  return AddFile(std::move(name), FileKind::kShmem, size, nullptr);
 }
 
 FilePtr Machine::dev_zero() {
-  if (dev_zero_ == nullptr) {
-    dev_zero_ = std::make_shared<File>(FileId{next_file_++}, "/dev/zero", FileKind::kDevZero, 0, nullptr);
-    all_files_.push_back(dev_zero_);
-  }
+  if (dev_zero_ == nullptr) dev_zero_ = AddFile("/dev/zero", FileKind::kDevZero, 0, nullptr);
   return dev_zero_;
 }
 
 std::vector<FilePtr> Machine::files() const {
   std::vector<FilePtr> alive;
-  for (const std::weak_ptr<File>& weak : all_files_) {
+  for (const auto& [id, weak] : all_files_) {
     if (FilePtr file = weak.lock()) alive.push_back(std::move(file));
   }
   return alive;

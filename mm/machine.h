@@ -119,7 +119,9 @@ class Machine {
 
   MachineConfig config_;
   std::map<Pid, std::unique_ptr<Process>> processes_;
-  std::vector<std::weak_ptr<File>> all_files_;
+  // Registers a new file; it leaves the table when its last user does.
+  FilePtr AddFile(std::string name, FileKind kind, uint64_t size, std::unique_ptr<Disk> disk);
+  std::map<FileId, std::weak_ptr<File>> all_files_;
   std::map<std::string, FilePtr, std::less<>> names_;
   FilePtr dev_zero_;
   uint32_t next_file_ = 1;

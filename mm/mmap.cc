@@ -84,7 +84,7 @@ SysResult<Vma*> map_region(MmStruct& mm, MapRequest request) {
 
 SysResult<Vaddr> get_unmapped_area(MmStruct& mm, Vaddr hint, uint64_t length) {
   if (length > TASK_SIZE) return Err(ENOMEM);
-  hint = base::PageAlignUp(hint);
+  hint = base::PageAlignDown(hint);
   if (hint >= kMmapMin && RangeIsValid(hint, length)) {
     const Vma* next = mm.find_vma(hint);
     if (next == nullptr || hint + length <= next->start) return hint;
@@ -198,6 +198,9 @@ Vaddr sys_brk(MmStruct& mm, Vaddr brk) {
   const Vaddr new_end = base::PageAlignUp(brk);
   if (new_end < old_end) do_munmap(mm, new_end, old_end);
   if (new_end > old_end) {
+    // A page stays free between the heap and what lies above it.
+    const Vma* above = mm.find_vma(old_end);
+    if (above != nullptr && above->start < new_end + kPageSize) return old_brk;
     MapRequest request{
         .start = old_end,
         .end = new_end,

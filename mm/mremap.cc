@@ -1,6 +1,7 @@
 // mremap: grow, shrink, move.
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <mutex>
 
 #include "mm/fault.h"
@@ -41,15 +42,21 @@ SysResult<Vaddr> MoveVma(MmStruct& mm, Vma* vma, Vaddr addr, uint64_t old_length
   return new_addr;
 }
 
-SysResult<Vaddr> MremapTo(MmStruct& mm, Vaddr addr, uint64_t old_length, uint64_t new_length,
-                          Vaddr new_addr) {
-  if (!base::IsPageAligned(new_addr) || new_addr > TASK_SIZE || new_length > TASK_SIZE - new_addr)
-    return Err(EINVAL);
-  if (new_addr < addr + old_length && addr < new_addr + new_length) return Err(EINVAL);
-  const Vma* old_vma = mm.vma_at(addr);
-  if (old_vma == nullptr || addr + old_length > old_vma->end) return Err(EFAULT);
-  if (old_length == 0 && !old_vma->is_shared()) return Err(EINVAL);
-  if (old_vma->special != Special::kNone) return Err(EFAULT);
+// vma_to_resize: the vma that holds the whole old range, if it may become `new_length` long.
+SysResult<Vma*> VmaToResize(MmStruct& mm, Vaddr addr, uint64_t old_length, uint64_t new_length) {
+  Vma* vma = mm.vma_at(addr);
+  if (vma == nullptr || old_length > vma->end - addr || vma->special != Special::kNone) return Err(EFAULT);
+  if (old_length == 0 && !vma->is_shared()) return Err(EINVAL);
+  if (new_length > old_length && (vma->flags & (VM_DONTEXPAND | VM_PFNMAP)) != 0) return Err(EFAULT);
+  return vma;
+}
+
+SysResult<Vaddr> MremapTo(MmStruct& mm, Vaddr addr, uint64_t old_length, uint64_t new_length, Vaddr new_addr) {
+  if (!base::IsPageAligned(new_addr) || new_addr > TASK_SIZE || new_length > TASK_SIZE - new_addr) return Err(EINVAL);
+  if (new_addr <= addr && new_addr + new_length > addr) return Err(EINVAL);
+  if (addr <= new_addr && addr + old_length > new_addr) return Err(EINVAL);
+  // What can be refused is refused before anything is unmapped.
+  SYS_TRY(VmaToResize(mm, addr, std::min(old_length, new_length), new_length));
   do_munmap(mm, new_addr, new_addr + new_length);
   if (old_length > new_length) {
     do_munmap(mm, addr + new_length, addr + old_length);
@@ -72,14 +79,13 @@ SysResult<Vaddr> sys_mremap(MmStruct& mm, Vaddr addr, uint64_t old_length, uint6
   std::unique_lock guard(mm.mmap_sem);
   if (fixed) return MremapTo(mm, addr, old_length, new_length, new_addr);
 
-  Vma* vma = mm.vma_at(addr);
-  if (vma == nullptr || addr + old_length > vma->end || vma->special != Special::kNone) return Err(EFAULT);
-  if (old_length == 0 && !vma->is_shared()) return Err(EINVAL);
-  if (old_length >= new_length && old_length > 0) {
+  const Vma* first = mm.vma_at(addr);
+  if (first == nullptr || first->special != Special::kNone) return Err(EFAULT);
+  if (old_length >= new_length) {
     do_munmap(mm, addr + new_length, addr + old_length);
     return addr;
   }
-  if ((vma->flags & VM_DONTEXPAND) != 0) return Err(EFAULT);
+  Vma* vma = SYS_TRY(VmaToResize(mm, addr, old_length, new_length));
   // In place, when the vma ends where the old range does and the room behind it is free.
   if (old_length > 0 && addr + old_length == vma->end && new_length <= TASK_SIZE - addr) {
     const Vma* next = mm.next_vma(vma);

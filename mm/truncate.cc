@@ -94,6 +94,7 @@ SysResult<void> punch_hole(Machine& machine, File& file, uint64_t offset, uint64
   if (length == 0 || offset + length < offset) return Err(EINVAL);
   if (file.kind() == FileKind::kDevZero) return Err(ENODEV);
   if (file.swapfile) return Err(ETXTBSY);
+  if (offset >= file.i_size) return {};
   const uint64_t end = std::min(offset + length, base::PageAlignUp(file.i_size));
   if (offset >= end) return {};
   const Pgoff first = base::PagesFor(offset);

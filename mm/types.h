@@ -61,9 +61,9 @@ enum class Force : uint8_t { kNo, kYes };
       return std::unexpected(sys_result_.error()); \
     *std::move(sys_result_);                       \
   })
-#define SYS_TRY_VOID(...)                          \
-  do {                                             \
-    auto sys_result_ = (__VA_ARGS__);              \
-    if (!sys_result_) [[unlikely]]                 \
-      return std::unexpected(sys_result_.error()); \
+#define SYS_TRY_VOID(...)                               \
+  do {                                                  \
+    auto sys_void_result_ = (__VA_ARGS__);              \
+    if (!sys_void_result_) [[unlikely]]                 \
+      return std::unexpected(sys_void_result_.error()); \
   } while (false)

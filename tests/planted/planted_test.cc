@@ -1,0 +1,136 @@
+// The property test can fail: each bug of mm/planted.h is found by the same driver, within a known
+// number of steps, and without a bug the same cases pass.
+//
+// A planted bug may end in a CHECK of the model, so each hunt runs in a child process; an abort counts
+// as found. The hunts are repeated with contents alone: no Validate(), no look at what counts as
+// modified, only what a process could see itself.
+#include "mm/planted.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "base/check.h"
+#include "tests/property/driver.h"
+
+namespace property {
+namespace {
+
+constexpr size_t kSteps = 150;
+constexpr uint64_t kFirstSeed = 1;
+constexpr uint64_t kCases = 40;  // 6000 steps, in which each bug must be found
+
+// What a child says before it ends.
+struct Report {
+  bool found = false;
+  bool aborted = false;
+  uint64_t seed = 0;
+  size_t step = 0;
+  uint64_t steps_total = 0;
+  char what[160] = {};
+};
+
+int g_report_fd = -1;
+
+void Send(Report report) {
+  report.seed = CurrentProgress().seed;
+  report.steps_total = CurrentProgress().steps_total;
+  if (write(g_report_fd, &report, sizeof report) != sizeof report) _exit(2);
+}
+
+void OnAbort(int) {
+  Report report;
+  report.found = report.aborted = true;
+  report.step = CurrentProgress().step;
+  Send(report);
+  _exit(0);
+}
+
+// The child's whole life: cases until one fails.
+[[noreturn]] void HuntInChild(mm::Bug bug, Checks checks) {
+  std::signal(SIGABRT, OnAbort);
+  if (std::freopen("/dev/null", "w", stderr) == nullptr) _exit(2);
+  mm::g_planted_bug = bug;
+  Options options;
+  options.checks = checks;
+  Report report;
+  for (uint64_t seed = kFirstSeed; seed < kFirstSeed + kCases && !report.found; ++seed) {
+    const std::optional<Failure> failure = RunCase(MakeCase(seed, kSteps), options);
+    if (!failure) continue;
+    report.found = true;
+    report.step = failure->step;
+    std::strncpy(report.what, failure->what.c_str(), sizeof report.what - 1);
+  }
+  Send(report);
+  _exit(0);
+}
+
+Report Hunt(mm::Bug bug, Checks checks) {
+  int fds[2];
+  CHECK(pipe(fds) == 0);
+  const pid_t child = fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    close(fds[0]);
+    g_report_fd = fds[1];
+    HuntInChild(bug, checks);
+  }
+  close(fds[1]);
+  Report report;
+  ssize_t got = 0;
+  do {
+    got = read(fds[0], &report, sizeof report);
+  } while (got < 0 && errno == EINTR);
+  close(fds[0]);
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  // A child that dies without a word (a crash) fails the test: a bug is found by a check, not by luck.
+  EXPECT_EQ(got, static_cast<ssize_t>(sizeof report)) << "the child ended with status " << status;
+  return report;
+}
+
+struct Planted {
+  mm::Bug bug;
+  const char* name;
+};
+constexpr Planted kPlanted[] = {
+    {mm::Bug::kCowWritesInPlace, "CowWritesInPlace"},
+    {mm::Bug::kZeroPageWritable, "ZeroPageWritable"},
+    {mm::Bug::kTruncateSkipsZap, "TruncateSkipsZap"},
+    {mm::Bug::kForkForgetsRefcount, "ForkForgetsRefcount"},
+};
+
+void PrintTo(const Planted& planted, std::ostream* out) { *out << planted.name; }
+
+class PlantedBug : public testing::TestWithParam<Planted> {
+ protected:
+  void Find(Checks checks) {
+    const Report report = Hunt(GetParam().bug, checks);
+    ASSERT_TRUE(report.found) << "not in " << kCases << " cases of " << kSteps << " steps";
+    std::printf("%s: after %llu steps, in step %zu of the case of seed %llu: %s\n", GetParam().name,
+                static_cast<unsigned long long>(report.steps_total), report.step,
+                static_cast<unsigned long long>(report.seed), report.aborted ? "a CHECK" : report.what);
+  }
+};
+
+TEST_P(PlantedBug, IsFound) { Find(Checks::kAll); }
+TEST_P(PlantedBug, IsFoundByContentsAlone) { Find(Checks::kContentsOnly); }
+
+INSTANTIATE_TEST_SUITE_P(Each, PlantedBug, testing::ValuesIn(kPlanted),
+                         [](const testing::TestParamInfo<Planted>& test) { return test.param.name; });
+
+TEST(PlantedBugs, SameCasesPassWithoutABug) {
+  const Report report = Hunt(mm::Bug::kNone, Checks::kAll);
+  EXPECT_FALSE(report.found) << "step " << report.step << " of seed " << report.seed << ": " << report.what;
+  EXPECT_EQ(report.steps_total, kCases * kSteps);
+}
+
+}  // namespace
+}  // namespace property
