@@ -1,0 +1,89 @@
+#include "ckpt/dump.h"
+
+#include <set>
+
+#include "ckpt/plan.h"
+#include "mm/vma.h"
+
+namespace ckpt {
+namespace {
+
+using ckpt_pb::PageRun;
+
+base::Result<void> AddMetadata(MemorySource& source, image::Writer& writer,
+                               const std::string& workload_state) {
+  TRY_VOID(writer.AddSection(image::SectionType::kMachine, source.machine()));
+  TRY_VOID(writer.AddSection(image::SectionType::kFiles, source.files()));
+  TRY_VOID(writer.AddSection(image::SectionType::kProcesses, source.processes()));
+  for (const ckpt_pb::Mm& mm : source.processes().mm()) TRY_VOID(writer.AddVmas(source.vmas(mm.objref())));
+  if (!workload_state.empty()) TRY_VOID(writer.AddWorkloadState(workload_state));
+  return {};
+}
+
+base::Result<void> AddMm(MemorySource& source, uint32_t mm, Plan& plan, ckpt_pb::Totals& totals) {
+  for (const ckpt_pb::Vma& vma : source.vmas(mm).vma()) {
+    if (vma.kind() != ckpt_pb::Vma::ANON && vma.kind() != ckpt_pb::Vma::FILE_PRIVATE) continue;
+    const uint64_t end = vma.end() / base::kPageSize;
+    uint64_t next = vma.start() / base::kPageSize;
+    while (next < end) {
+      const ModifiedRun run = TRY(source.NextModified(mm, next, end));
+      if (run.count == 0) break;
+      totals.set_modified(totals.modified() + run.count);
+      TRY_VOID(plan.Add(PageRun::MM, mm, run, [&](uint64_t page) { return source.PageIdentity(mm, page); }));
+      next = run.first + run.count;
+    }
+  }
+  return {};
+}
+
+base::Result<void> AddObject(MemorySource& source, uint32_t file, Plan& plan, ckpt_pb::Totals& totals) {
+  for (uint64_t next = 0;;) {
+    const ModifiedRun run = source.NextOfObject(file, next);
+    if (run.count == 0) return {};
+    totals.set_modified(totals.modified() + run.count);
+    TRY_VOID(plan.Add(PageRun::SHMEM, file, run, nullptr));
+    next = run.first + run.count;
+  }
+}
+
+base::Result<void> AddDisk(MemorySource& source, uint32_t file, Plan& plan, ckpt_pb::Totals& totals) {
+  for (const PageRun& run : TRY(source.ChangedPages(file))) {
+    totals.set_disk(totals.disk() + run.count());
+    TRY_VOID(plan.AddAsIs(run));
+  }
+  return {};
+}
+
+}  // namespace
+
+base::Result<DumpReport> Dump(MemorySource& source, const std::string& path, const DumpOptions& options) {
+  TRY_VOID(source.Prepare());
+  const std::unique_ptr<image::Writer> writer = TRY(image::Writer::Create(path, source, options.write));
+  TRY_VOID(AddMetadata(source, *writer, options.workload_state));
+
+  DumpReport report;
+  ckpt_pb::Totals& totals = report.totals;
+  const Residency residency = source.CountResidency();
+  totals.set_mapped(residency.mapped);
+  totals.set_present(residency.present);
+  totals.set_clean(residency.clean);
+  totals.set_zero(residency.zero);
+
+  Plan plan([&](const PageRun& run) -> base::Result<void> {
+    const uint64_t number = TRY(writer->AddRun(run));
+    CHECK(run.kind() != PageRun::STORED || number == run.stored());
+    return {};
+  });
+  for (const ckpt_pb::Mm& mm : source.processes().mm()) TRY_VOID(AddMm(source, mm.objref(), plan, totals));
+  for (const ckpt_pb::File& file : source.files().file()) {
+    if (file.kind() == ckpt_pb::File::SHMEM) TRY_VOID(AddObject(source, file.objref(), plan, totals));
+    if (file.kind() == ckpt_pb::File::REGULAR) TRY_VOID(AddDisk(source, file.objref(), plan, totals));
+  }
+  TRY_VOID(plan.Finish());
+  totals.set_stored(plan.stored());
+  totals.set_shared(plan.shared());
+  report.image = TRY(writer->Commit(totals));
+  return report;
+}
+
+}  // namespace ckpt

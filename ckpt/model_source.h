@@ -1,0 +1,77 @@
+// ModelSource: a modelled machine, or some of its processes, as a MemorySource.
+//
+// The scope is a process's (architecture, section 5): private pages that get_dirty_page answers,
+// shared anonymous objects as a whole, and of files what differs from their recipes. The machine is
+// left as it was found, with one exception: dirty cached pages of files that a saved process maps
+// (and of all files that live in a disk folder) are written back by Prepare().
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "ckpt/source.h"
+#include "mm/machine.h"
+
+namespace ckpt {
+
+struct ModelScope {
+  std::vector<mm::Pid> pids;  // empty: all processes
+  std::string label;
+};
+
+class ModelSource final : public MemorySource {
+ public:
+  // Requires: the machine outlives this and is not touched while this lives.
+  ModelSource(mm::Machine& machine, ModelScope scope);
+
+  base::Result<void> Prepare() override;
+  const ckpt_pb::Machine& machine() const override { return machine_pb_; }
+  const ckpt_pb::Files& files() const override { return files_pb_; }
+  const ckpt_pb::Processes& processes() const override { return processes_pb_; }
+  const ckpt_pb::Vmas& vmas(uint32_t mm) const override;
+
+  base::Result<ModifiedRun> NextModified(uint32_t mm, uint64_t first, uint64_t end) override;
+  uint32_t PageIdentity(uint32_t mm, uint64_t page) override;
+  ModifiedRun NextOfObject(uint32_t file, uint64_t first) override;
+  base::Result<std::vector<ckpt_pb::PageRun>> ChangedPages(uint32_t file) override;
+  Residency CountResidency() override;
+  base::Result<void> Read(const ckpt_pb::PageRun& run, std::span<std::byte> out) const override;
+
+  ContentRun NextContent(uint32_t mm, uint64_t first, uint64_t end) override;
+  base::Result<void> ReadContent(uint32_t mm, uint64_t page, std::span<std::byte> out) override;
+
+ private:
+  struct MmEntry {
+    std::shared_ptr<mm::MmStruct> mm;
+    ckpt_pb::Vmas vmas;
+  };
+  base::Result<void> CollectProcesses();
+  base::Result<void> CollectVmas(MmEntry& entry, uint32_t objref, mm::Pid pid);
+  base::Result<void> DescribeVma(const mm::Vma& vma, mm::Pid pid, ckpt_pb::Vma& out);
+  base::Result<void> CollectFiles();
+  void DescribeMm(const mm::MmStruct& mm, uint32_t objref, ckpt_pb::Mm& out) const;
+  base::Result<void> WriteBack();
+  uint32_t FileRef(const mm::FilePtr& file);
+  const std::set<uint64_t>& Changed(uint32_t file);
+  ContentRun AbsentContent(const mm::Vma& vma, uint64_t first, uint64_t end);
+  ContentRun FileContent(const mm::FilePtr& file, uint64_t first, uint64_t count, uint64_t index);
+  base::Result<void> ReadFilePage(const mm::File& file, uint64_t index, std::span<std::byte> out) const;
+
+  mm::Machine& machine_;
+  ModelScope scope_;
+  ckpt_pb::Machine machine_pb_;
+  ckpt_pb::Files files_pb_;
+  ckpt_pb::Processes processes_pb_;
+  std::map<uint32_t, MmEntry> mms_;
+  std::map<uint32_t, mm::FilePtr> files_;
+  std::map<const mm::File*, uint32_t> file_refs_;
+  std::set<uint32_t> mapped_files_;
+  std::map<uint32_t, std::set<uint64_t>> changed_;  // pages of a file that differ from its recipe
+  uint32_t next_objref_ = 1;
+};
+
+}  // namespace ckpt

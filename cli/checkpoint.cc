@@ -1,0 +1,55 @@
+#include "cli/checkpoint.h"
+
+#include "ckpt/model_source.h"
+
+namespace cli {
+namespace {
+
+constexpr std::string_view kLabelMark = "{label}";
+
+std::string PathFor(const std::string& output, const std::string& label) {
+  std::string path = output;
+  const size_t mark = path.find(kLabelMark);
+  if (mark != std::string::npos) path.replace(mark, kLabelMark.size(), label);
+  return path;
+}
+
+}  // namespace
+
+base::Result<nlohmann::ordered_json> WriteCheckpoint(mm::Machine& machine,
+                                                     const workload::CheckpointRequest& request,
+                                                     const std::string& path,
+                                                     const CheckpointWriter::Settings& settings) {
+  ckpt::ModelSource source(machine, {.pids = request.pids, .label = request.label});
+  Progress progress("checkpoint " + request.label, 0);
+  ckpt::DumpOptions options;
+  options.write = WriteOptionsOf(settings.image);
+  options.write.progress = [&](uint64_t pages) { progress.Update(pages); };
+  options.workload_state = request.state;
+  const ckpt::DumpReport report = TRY(ckpt::Dump(source, path, options));
+  if (!settings.json && !settings.quiet) {
+    PrintText(base::Format("checkpoint '%s' -> %s\n", base::Printable(request.label).c_str(),
+                           base::Printable(path).c_str()) +
+              Table(TotalsRows(report.totals, report.image.bytes)) + "digest          " +
+              report.image.digest + "\n");
+  }
+  return nlohmann::ordered_json{{"label", request.label},
+                                {"image", path},
+                                {"digest", report.image.digest},
+                                {"bytes", report.image.bytes},
+                                {"totals", TotalsJson(report.totals)}};
+}
+
+base::Result<workload::Next> CheckpointWriter::operator()(mm::Machine& machine,
+                                                          const workload::CheckpointRequest& request) {
+  const bool end = request.label == workload::kEndLabel;
+  const bool wanted = settings_.at.empty() ? !end : request.label == settings_.at;
+  if (!wanted) return workload::Next::kGoOn;
+  if (!settings_.output.empty()) {
+    json_.push_back(
+        TRY(WriteCheckpoint(machine, request, PathFor(settings_.output, request.label), settings_)));
+  }
+  return settings_.at.empty() ? workload::Next::kGoOn : workload::Next::kStop;
+}
+
+}  // namespace cli

@@ -1,0 +1,39 @@
+// What the subcommands share: exit codes, the options that several of them take, and how one is
+// registered. One file a subcommand; cli/ is the only code that prints.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+
+#include "base/error.h"
+#include "proto/chunk.h"
+#include "proto/pipeline.h"
+#include "proto/writer.h"
+
+namespace cli {
+
+// As diff(1) has them.
+inline constexpr int kExitGood = 0;
+inline constexpr int kExitNo = 1;       // "the answer is no": different, damaged, an expectation not met
+inline constexpr int kExitTrouble = 2;  // anything that kept the command from answering
+
+// The subcommand that the command line names stores its body here; main runs it.
+using Action = std::function<int()>;
+
+void AddRun(CLI::App& app, Action& action);
+void AddRestore(CLI::App& app, Action& action);
+void AddDiff(CLI::App& app, Action& action);
+void AddShow(CLI::App& app, Action& action);
+void AddVerify(CLI::App& app, Action& action);
+
+// --level, --threads, --no-sync of the commands that write an image.
+struct ImageOptions {
+  int level = 1;
+  unsigned threads = 0;
+  bool no_sync = false;
+};
+void AddImageOptions(CLI::App& command, ImageOptions& options);
+image::WriteOptions WriteOptionsOf(const ImageOptions& options);
+
+}  // namespace cli

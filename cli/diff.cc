@@ -1,0 +1,100 @@
+// ckpt diff A B: compares two memories.
+#include "restore/diff.h"
+
+#include <memory>
+
+#include "base/units.h"
+#include "cli/command.h"
+#include "cli/memory.h"
+#include "cli/print.h"
+
+namespace cli {
+namespace {
+
+struct DiffCommand {
+  std::string a;
+  std::string b;
+  MemoryOptions memory;
+  bool json = false;
+  bool quiet = false;
+};
+
+constexpr const char* kKinds[] = {"process", "layout", "vma", "content"};
+
+nlohmann::ordered_json ReportJson(const DiffCommand& command, const restore::DiffReport& report) {
+  nlohmann::ordered_json json = {{"first", command.a},
+                                 {"second", command.b},
+                                 {"same", report.same()},
+                                 {"pages_compared", report.pages_compared},
+                                 {"pages_different", report.pages_different},
+                                 {"difference_count", report.difference_count},
+                                 {"differences", nlohmann::ordered_json::array()}};
+  for (const restore::Difference& d : report.differences) {
+    json["differences"].push_back({{"kind", kKinds[static_cast<size_t>(d.kind)]},
+                                   {"pid", d.pid},
+                                   {"start", d.start},
+                                   {"end", d.end},
+                                   {"what", d.what}});
+  }
+  return json;
+}
+
+void PrintReport(const restore::DiffReport& report) {
+  for (const restore::Difference& d : report.differences) {
+    std::string line = base::Format("process %u", d.pid);
+    if (d.end > d.start) {
+      line += base::Format(" %#llx-%#llx", static_cast<unsigned long long>(d.start),
+                           static_cast<unsigned long long>(d.end));
+    }
+    line += std::string(" ") + kKinds[static_cast<size_t>(d.kind)];
+    if (d.kind == restore::Difference::Kind::kContent) {
+      line +=
+          base::Format(", %llu pages", static_cast<unsigned long long>((d.end - d.start) / base::kPageSize));
+    }
+    PrintText(line + ": " + d.what + "\n");
+  }
+  if (report.difference_count > report.differences.size()) {
+    PrintText(base::Format("... and %llu more\n", static_cast<unsigned long long>(
+                                                      report.difference_count - report.differences.size())));
+  }
+  const auto compared = static_cast<unsigned long long>(report.pages_compared);
+  PrintText(report.same() ? base::Format("same: %llu pages compared\n", compared)
+                          : base::Format("different: %llu of %llu pages compared read differently\n",
+                                         static_cast<unsigned long long>(report.pages_different), compared));
+}
+
+int Diff(const DiffCommand& command) {
+  const base::Result<std::unique_ptr<Memory>> a = Memory::Open(command.a, command.memory);
+  if (!a) return PrintError(a.error()) == kExitGood ? kExitGood : kExitTrouble;
+  const base::Result<std::unique_ptr<Memory>> b = Memory::Open(command.b, command.memory);
+  if (!b) return PrintError(b.error()) == kExitGood ? kExitGood : kExitTrouble;
+  restore::DiffOptions options;
+  options.stop = &g_stop;
+  const base::Result<restore::DiffReport> report = restore::Diff((*a)->source(), (*b)->source(), options);
+  if (!report) return PrintError(report.error());
+  if (command.json) {
+    PrintJson(ReportJson(command, *report));
+  } else if (!command.quiet) {
+    PrintReport(*report);
+  }
+  return report->same() ? kExitGood : kExitNo;
+}
+
+}  // namespace
+
+void AddDiff(CLI::App& app, Action& action) {
+  auto command = std::make_shared<DiffCommand>();
+  CLI::App* diff = app.add_subcommand("diff", "Compare two memories (0: same, 1: different, 2: trouble)");
+  diff->add_option("A", command->a, "An image, or WORKLOAD@LABEL")->required();
+  diff->add_option("B", command->b, "An image, or WORKLOAD@LABEL")->required();
+  diff->add_option("--disk", command->memory.disk_dir, "The folder that holds the files of an image");
+  diff->add_flag("--accept-changed", command->memory.accept_changed,
+                 "Use files that are not the recorded ones");
+  diff->add_flag("--drop-past-eof", command->memory.drop_past_eof,
+                 "Drop modified pages past the end of their file");
+  diff->add_flag("--json", command->json, "Print JSON");
+  diff->add_flag("-q,--quiet", command->quiet, "Only the exit code");
+  diff->callback([command, &action] { action = [command] { return Diff(*command); }; });
+}
+
+}  // namespace cli

@@ -1,0 +1,84 @@
+#include "cli/memory.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "cli/print.h"
+#include "restore/model_sink.h"
+#include "workload/elf_file.h"
+
+namespace cli {
+
+base::Result<RestoredImage> RestoreImage(const std::string& path, const MemoryOptions& options) {
+  RestoredImage restored;
+  restored.image = TRY(image::Reader::Open(path));
+  const std::string where = "restore '" + base::Printable(path) + "'";
+  auto sink = restore::ModelSink::Create(restored.image->machine(), options.disk_dir);
+  if (!sink) return std::unexpected(sink.error().In(where));
+  Progress progress(where, restored.image->stored_pages());
+  restore::RestoreOptions restore_options;
+  restore_options.plan.accept_changed =
+      options.accept_changed ? restore::AcceptChanged::kYes : restore::AcceptChanged::kNo;
+  restore_options.plan.drop_past_eof =
+      options.drop_past_eof ? restore::DropPastEof::kYes : restore::DropPastEof::kNo;
+  restore_options.read.stop = &g_stop;
+  restore_options.read.progress = [&](uint64_t pages) { progress.Update(pages); };
+  restore_options.disk_dir = options.disk_dir;
+  restore_options.build_id = workload::ReadBuildId;
+  auto report = restore::Restore(*restored.image, **sink, restore_options);
+  if (!report) {
+    const bool named = report.error().what.starts_with(path);
+    return std::unexpected(named ? report.error() : report.error().In(where));
+  }
+  restored.report = std::move(*report);
+  restored.machine = (*sink)->TakeMachine();
+  return restored;
+}
+
+base::Result<void> CheckLabel(const workload::Script& script, const std::string& label) {
+  if (label == workload::kEndLabel || std::ranges::find(script.labels(), label) != script.labels().end())
+    return {};
+  std::string labels;
+  for (const std::string& known : script.labels()) labels += known + ", ";
+  return base::Fail(base::Code::kInvalid, "workload '%s' has no checkpoint '%s': there are %s%s",
+                    base::Printable(script.path()).c_str(), base::Printable(label).c_str(), labels.c_str(),
+                    std::string(workload::kEndLabel).c_str());
+}
+
+base::Result<RunToLabel> RunWorkloadTo(const std::string& path, const std::string& label,
+                                       const MemoryOptions& options) {
+  const workload::Script script = TRY(workload::Script::Load(path));
+  TRY_VOID(CheckLabel(script, label));
+  const auto executor =
+      TRY(workload::Executor::Start(script, {.disk_dir = options.disk_dir, .stop = &g_stop}));
+  RunToLabel run;
+  TRY_VOID(executor->Run(
+      [&](mm::Machine&, const workload::CheckpointRequest& request) -> base::Result<workload::Next> {
+        if (request.label != label) return workload::Next::kGoOn;
+        run.pids = request.pids;
+        return workload::Next::kStop;
+      }));
+  run.machine = executor->TakeMachine();
+  return run;
+}
+
+base::Result<std::unique_ptr<Memory>> Memory::Open(const std::string& name, const MemoryOptions& options) {
+  auto memory = std::make_unique<Memory>();
+  ckpt::ModelScope scope;
+  const size_t at = name.rfind('@');
+  if (access(name.c_str(), F_OK) == 0 || at == std::string::npos) {
+    RestoredImage restored = TRY(RestoreImage(name, options));
+    for (const std::string& notice : restored.report.notices) PrintNotice(notice);
+    memory->machine_ = std::move(restored.machine);
+  } else {
+    RunToLabel run = TRY(RunWorkloadTo(name.substr(0, at), name.substr(at + 1), options));
+    memory->machine_ = std::move(run.machine);
+    scope.pids = std::move(run.pids);
+  }
+  memory->source_ = std::make_unique<ckpt::ModelSource>(*memory->machine_, std::move(scope));
+  TRY_VOID(memory->source_->Prepare());
+  return memory;
+}
+
+}  // namespace cli

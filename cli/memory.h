@@ -1,0 +1,54 @@
+// A memory that a command line names: an image, or a workload run to a label ("FILE@LABEL").
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "ckpt/model_source.h"
+#include "mm/machine.h"
+#include "restore/restore.h"
+#include "workload/executor.h"
+
+namespace cli {
+
+struct MemoryOptions {
+  std::string disk_dir;  // of images and workloads that keep their files in a folder
+  bool accept_changed = false;
+  bool drop_past_eof = false;
+};
+
+// An image restored into a machine.
+struct RestoredImage {
+  std::unique_ptr<image::Reader> image;
+  std::unique_ptr<mm::Machine> machine;
+  restore::RestoreReport report;
+};
+base::Result<RestoredImage> RestoreImage(const std::string& path, const MemoryOptions& options);
+
+// A workload run up to a label.
+struct RunToLabel {
+  std::unique_ptr<mm::Machine> machine;
+  std::vector<mm::Pid> pids;
+};
+base::Result<RunToLabel> RunWorkloadTo(const std::string& path, const std::string& label,
+                                       const MemoryOptions& options);
+
+// kInvalid unless `label` is one of the script's, or "end": the message names those that there are.
+base::Result<void> CheckLabel(const workload::Script& script, const std::string& label);
+
+class Memory {
+ public:
+  // An existing file is an image; otherwise what stands before the last '@' is a workload. Notices
+  // of a restart are printed.
+  static base::Result<std::unique_ptr<Memory>> Open(const std::string& name, const MemoryOptions& options);
+  // Prepared.
+  ckpt::MemorySource& source() { return *source_; }
+
+ private:
+  std::unique_ptr<mm::Machine> machine_;
+  std::unique_ptr<ckpt::ModelSource> source_;
+};
+
+}  // namespace cli

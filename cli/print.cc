@@ -1,0 +1,135 @@
+#include "cli/print.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+
+#include "base/units.h"
+#include "cli/command.h"
+
+namespace cli {
+namespace {
+
+volatile std::sig_atomic_t g_signal = 0;
+
+void OnSignal(int signal) {
+  if (g_signal != 0) _exit(128 + signal);
+  g_signal = signal;
+  g_stop.store(true);
+}
+
+std::string Count(uint64_t value) { return std::to_string(value); }
+
+}  // namespace
+
+std::atomic<bool> g_stop = false;
+
+void CatchSignals() {
+  struct sigaction action = {};
+  action.sa_handler = OnSignal;
+  sigemptyset(&action.sa_mask);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
+  // Writing into a closed pipe and past a file size limit are errors here, not ends of the program.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
+}
+
+void RaiseCaughtSignal() {
+  if (g_signal == 0) return;
+  std::signal(g_signal, SIG_DFL);
+  std::raise(g_signal);
+}
+
+int PrintError(const base::Error& error) {
+  std::fprintf(stderr, "ckpt: %s\n", error.what.c_str());
+  return error.code == base::Code::kExpectation ? kExitNo : kExitTrouble;
+}
+
+void PrintNotice(const std::string& what) { std::fprintf(stderr, "ckpt: notice: %s\n", what.c_str()); }
+
+bool PrintText(const std::string& text) {
+  return std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+}
+
+bool PrintJson(const nlohmann::ordered_json& json) {
+  return PrintText(json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+}
+
+int Finish(int code) {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+  // A reader that has seen enough (head, a pager) is not trouble.
+  if (errno == EPIPE) return code;
+  std::fprintf(stderr, "ckpt: write to standard output: %s\n", std::strerror(errno));
+  return kExitTrouble;
+}
+
+std::string Table(const std::vector<Row>& rows) {
+  size_t name_width = 0;
+  size_t value_width = 0;
+  for (const Row& row : rows) {
+    name_width = std::max(name_width, row.name.size());
+    value_width = std::max(value_width, row.value.size());
+  }
+  std::string text;
+  for (const Row& row : rows) {
+    text += base::Format("%-*s  %*s", static_cast<int>(name_width), row.name.c_str(),
+                         static_cast<int>(value_width), row.value.c_str());
+    if (!row.note.empty()) text += "  " + row.note;
+    text += "\n";
+  }
+  return text;
+}
+
+std::vector<Row> TotalsRows(const ckpt_pb::Totals& totals, uint64_t image_bytes) {
+  return {
+      {"pages mapped", Count(totals.mapped()), base::FormatSize(totals.mapped() * base::kPageSize)},
+      {"  present", Count(totals.present()), ""},
+      {"  clean", Count(totals.clean()), "dropped: their files have them"},
+      {"  zero", Count(totals.zero()), "dropped"},
+      {"  modified", Count(totals.modified()), "saved"},
+      {"  shared", Count(totals.shared()), "of these, saved once for several processes"},
+      {"pages of files", Count(totals.disk()), "written, so that their recipe no longer makes them"},
+      {"pages in image", Count(totals.stored()), base::FormatSize(totals.stored() * base::kPageSize)},
+      {"image size", Count(image_bytes), base::FormatSize(image_bytes)},
+  };
+}
+
+nlohmann::ordered_json TotalsJson(const ckpt_pb::Totals& totals) {
+  return {{"mapped", totals.mapped()}, {"present", totals.present()},   {"clean", totals.clean()},
+          {"zero", totals.zero()},     {"modified", totals.modified()}, {"shared", totals.shared()},
+          {"stored", totals.stored()}, {"disk", totals.disk()}};
+}
+
+Progress::Progress(std::string what, uint64_t total)
+    : what_(std::move(what)),
+      total_(total),
+      terminal_(isatty(STDERR_FILENO) == 1),
+      start_(std::chrono::steady_clock::now()),
+      last_(start_) {}
+
+Progress::~Progress() {
+  if (shown_) std::fprintf(stderr, "\r\033[K");
+}
+
+void Progress::Update(uint64_t done) {
+  using std::chrono::milliseconds;
+  const auto now = std::chrono::steady_clock::now();
+  if (!terminal_ || now - start_ < milliseconds(1000) || now - last_ < milliseconds(200)) return;
+  last_ = now;
+  shown_ = true;
+  if (total_ > 0) {
+    constexpr uint64_t kWidth = 30;
+    const uint64_t full = std::min(done, total_) * kWidth / total_;
+    std::fprintf(stderr, "\r%s [%s%s] %llu%%\033[K", what_.c_str(), std::string(full, '#').c_str(),
+                 std::string(kWidth - full, '.').c_str(),
+                 static_cast<unsigned long long>(std::min(done, total_) * 100 / total_));
+  } else {
+    std::fprintf(stderr, "\r%s %llu\033[K", what_.c_str(), static_cast<unsigned long long>(done));
+  }
+  std::fflush(stderr);
+}
+
+}  // namespace cli

@@ -1,0 +1,129 @@
+// ckpt restore IMAGE: rebuilds the memory, and goes on with the workload.
+#include "restore/restore.h"
+
+#include <memory>
+
+#include "base/units.h"
+#include "cli/checkpoint.h"
+#include "cli/command.h"
+#include "cli/memory.h"
+#include "cli/print.h"
+#include "mm/validate.h"
+#include "workload/executor.h"
+
+namespace cli {
+namespace {
+
+struct RestoreCommand {
+  std::string image;
+  std::string resume;
+  MemoryOptions memory;
+  CheckpointWriter::Settings checkpoint;
+  bool validate = false;
+  bool text_dump = false;
+};
+
+base::Result<void> Validated(const mm::Machine& machine, const std::string& where) {
+  const std::optional<std::string> broken = mm::Validate(machine, mm::Depth::kDeep);
+  if (!broken) return {};
+  return base::Fail(base::Code::kExpectation, "%s: broken invariant %s", where.c_str(), broken->c_str());
+}
+
+// The rest of the workload, from the checkpoint on. `machine` is what it leaves.
+base::Result<void> Resume(const RestoreCommand& command, RestoredImage& restored, CheckpointWriter& writer,
+                          uint64_t& steps) {
+  const workload::Script script = TRY(workload::Script::Load(command.resume));
+  TRY_VOID(CheckLabel(script, command.checkpoint.at));
+  workload::Options options{.disk_dir = command.memory.disk_dir, .stop = &g_stop};
+  options.after_step = [&](mm::Machine& machine, const std::string& where) -> base::Result<void> {
+    ++steps;
+    return command.validate ? Validated(machine, where) : base::Result<void>{};
+  };
+  const auto executor = TRY(workload::Executor::Resume(script, std::move(restored.machine),
+                                                       restored.image->workload_state(), std::move(options)));
+  TRY_VOID(executor->Run(std::ref(writer)));
+  restored.machine = executor->TakeMachine();
+  return {};
+}
+
+base::Result<void> RestoreIt(RestoreCommand command) {
+  if (command.checkpoint.at.empty()) command.checkpoint.at = workload::kEndLabel;
+  RestoredImage restored = TRY(RestoreImage(command.image, command.memory));
+  for (const std::string& notice : restored.report.notices) PrintNotice(notice);
+  if (command.validate) TRY_VOID(Validated(*restored.machine, "restore"));
+  const bool talk = !command.checkpoint.json && !command.checkpoint.quiet && !command.text_dump;
+  if (talk) {
+    PrintText(base::Format("%s: %d processes, %llu pages restored", base::Printable(command.image).c_str(),
+                           restored.image->processes().process_size(),
+                           static_cast<unsigned long long>(restored.report.pages)));
+    if (restored.report.dropped > 0) {
+      PrintText(base::Format(", %llu dropped past the end of their files",
+                             static_cast<unsigned long long>(restored.report.dropped)));
+    }
+    PrintText("\n");
+  }
+  CheckpointWriter writer(command.checkpoint);
+  uint64_t steps = 0;
+  if (!command.resume.empty()) {
+    TRY_VOID(Resume(command, restored, writer, steps));
+    if (talk) {
+      PrintText(base::Format("%s: %llu steps resumed, as expected\n", base::Printable(command.resume).c_str(),
+                             static_cast<unsigned long long>(steps)));
+    }
+  } else if (!command.checkpoint.output.empty()) {
+    workload::CheckpointRequest request;
+    request.label = restored.image->machine().label();
+    request.state = restored.image->workload_state();
+    command.checkpoint.at = request.label;
+    CheckpointWriter again(command.checkpoint);
+    TRY(again(*restored.machine, request));
+    writer = std::move(again);
+  }
+  if (command.text_dump) PrintText(mm::TextDump(*restored.machine));
+  if (command.checkpoint.json) {
+    nlohmann::ordered_json notices = restored.report.notices;
+    PrintJson({{"image", command.image},
+               {"digest", restored.image->digest()},
+               {"pages", restored.report.pages},
+               {"dropped", restored.report.dropped},
+               {"notices", notices},
+               {"resumed_steps", steps},
+               {"checkpoints", writer.json()}});
+  }
+  return {};
+}
+
+int Restore(const RestoreCommand& command) {
+  if (command.resume.empty() && !command.checkpoint.at.empty()) {
+    return PrintError(
+        {base::Code::kInvalid, "--at names a label of the workload that --resume goes on with: give both"});
+  }
+  const base::Result<void> done = RestoreIt(command);
+  return done ? kExitGood : PrintError(done.error());
+}
+
+}  // namespace
+
+void AddRestore(CLI::App& app, Action& action) {
+  auto command = std::make_shared<RestoreCommand>();
+  CLI::App* restore =
+      app.add_subcommand("restore", "Rebuild the memory of an image, and run the rest of its workload");
+  restore->add_option("IMAGE", command->image, "The image")->required();
+  restore->add_option("--resume", command->resume, "Run the rest of this workload from the restored memory");
+  restore->add_option("-o,--output", command->checkpoint.output,
+                      "Write an image of the memory at the end, or at --at");
+  restore->add_option("--at", command->checkpoint.at, "With --resume: stop at this label");
+  restore->add_option("--disk", command->memory.disk_dir, "The folder that holds the files of the image");
+  restore->add_flag("--accept-changed", command->memory.accept_changed,
+                    "Use files that are not the recorded ones");
+  restore->add_flag("--drop-past-eof", command->memory.drop_past_eof,
+                    "Drop modified pages past the end of their file");
+  AddImageOptions(*restore, command->checkpoint.image);
+  restore->add_flag("--validate", command->validate, "Check every invariant of the model");
+  restore->add_flag("--text-dump", command->text_dump, "Print the machine as text at the end");
+  restore->add_flag("--json", command->checkpoint.json, "Print JSON");
+  restore->add_flag("-q,--quiet", command->checkpoint.quiet, "Print errors only");
+  restore->callback([command, &action] { action = [command] { return Restore(*command); }; });
+}
+
+}  // namespace cli

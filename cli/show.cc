@@ -1,0 +1,216 @@
+// ckpt show IMAGE: what an image holds. The page data is not read.
+#include <map>
+#include <memory>
+
+#include "base/units.h"
+#include "cli/command.h"
+#include "cli/print.h"
+#include "proto/reader.h"
+
+namespace cli {
+namespace {
+
+using base::Format;
+using nlohmann::ordered_json;
+
+struct ShowCommand {
+  std::string image;
+  bool vmas = false;
+  bool files = false;
+  bool pages = false;
+  bool json = false;
+};
+
+constexpr const char* kVmaKinds[] = {"anonymous", "private file", "shared anonymous", "shared file", "vdso"};
+constexpr const char* kFileKinds[] = {"regular", "shmem", "dev_zero"};
+constexpr const char* kRecipeKinds[] = {"empty", "generated", "real", "folder"};
+constexpr const char* kOwners[] = {"mm", "shmem", "disk"};
+constexpr const char* kRunKinds[] = {"stored", "same", "zero"};
+
+unsigned long long Big(uint64_t value) { return value; }
+
+// "rw-p", as /proc/PID/maps writes it.
+std::string Perms(uint64_t flags) {
+  std::string text;
+  text += (flags & 0x1) != 0 ? 'r' : '-';
+  text += (flags & 0x2) != 0 ? 'w' : '-';
+  text += (flags & 0x4) != 0 ? 'x' : '-';
+  text += (flags & 0x8) != 0 ? 's' : 'p';
+  return text;
+}
+
+// Stored pages of each mm and object, counted over the index.
+base::Result<std::map<uint32_t, uint64_t>> PagesByOwner(const image::Reader& image) {
+  std::map<uint32_t, uint64_t> pages;
+  TRY_VOID(image.ForEachChunk([&](const ckpt_pb::Chunk& chunk) -> base::Result<void> {
+    for (const ckpt_pb::PageRun& run : chunk.run()) pages[run.objref()] += run.count();
+    return {};
+  }));
+  return pages;
+}
+
+std::string VmaFileName(const image::Reader& image, const ckpt_pb::Vma& vma) {
+  if (vma.kind() == ckpt_pb::Vma::VDSO) return "[vdso]";
+  for (const ckpt_pb::File& file : image.files().file()) {
+    if (file.objref() == vma.file_objref()) return file.name() + (file.deleted() ? " (deleted)" : "");
+  }
+  return "";
+}
+
+ordered_json RecipeJson(const ckpt_pb::Recipe& recipe) {
+  ordered_json json = {{"kind", kRecipeKinds[recipe.kind()]}, {"size", recipe.size()}};
+  if (recipe.kind() == ckpt_pb::Recipe::GENERATED) {
+    json["generator"] = recipe.generator();
+    json["seed"] = recipe.seed();
+  }
+  if (recipe.kind() == ckpt_pb::Recipe::REAL || recipe.kind() == ckpt_pb::Recipe::FOLDER) {
+    json["path"] = recipe.path();
+    json["device"] = recipe.device();
+    json["inode"] = recipe.inode();
+    json["mtime_ns"] = recipe.mtime_ns();
+    std::string build_id;
+    for (const char c : recipe.build_id()) build_id += Format("%02x", static_cast<unsigned char>(c));
+    json["build_id"] = build_id;
+  }
+  return json;
+}
+
+base::Result<ordered_json> ImageJson(const image::Reader& image, const ShowCommand& command) {
+  const ckpt_pb::Machine& machine = image.machine();
+  ordered_json json = {{"image", image.path()},
+                       {"version", image.version()},
+                       {"digest", image.digest()},
+                       {"bytes", image.file_bytes()},
+                       {"label", machine.label()},
+                       {"memory_bytes", machine.memory_bytes()},
+                       {"semantics", ordered_json::array()},
+                       {"totals", TotalsJson(image.totals())},
+                       {"processes", ordered_json::array()}};
+  for (const std::string& changed : machine.semantics()) json["semantics"].push_back(changed);
+  for (const ckpt_pb::Process& process : image.processes().process()) {
+    json["processes"].push_back({{"pid", process.pid()},
+                                 {"ppid", process.ppid()},
+                                 {"name", process.name()},
+                                 {"mm", process.mm_objref()}});
+  }
+  const std::map<uint32_t, uint64_t> pages = TRY(PagesByOwner(image));
+  json["mms"] = ordered_json::array();
+  for (const ckpt_pb::Mm& mm : image.processes().mm()) {
+    ordered_json entry = {{"objref", mm.objref()},
+                          {"vma_count", mm.map_count()},
+                          {"pages", pages.contains(mm.objref()) ? pages.at(mm.objref()) : 0},
+                          {"brk", mm.brk()}};
+    if (command.vmas) {
+      entry["vmas"] = ordered_json::array();
+      for (const ckpt_pb::Vma& vma : image.vmas(mm.objref()).vma()) {
+        entry["vmas"].push_back({{"start", vma.start()},
+                                 {"end", vma.end()},
+                                 {"perms", Perms(vma.flags())},
+                                 {"flags", vma.flags()},
+                                 {"pgoff", vma.pgoff()},
+                                 {"kind", kVmaKinds[vma.kind()]},
+                                 {"file", vma.file_objref()},
+                                 {"name", VmaFileName(image, vma)}});
+      }
+    }
+    json["mms"].push_back(std::move(entry));
+  }
+  json["files"] = ordered_json::array();
+  for (const ckpt_pb::File& file : image.files().file()) {
+    json["files"].push_back({{"objref", file.objref()},
+                             {"name", file.name()},
+                             {"kind", kFileKinds[file.kind()]},
+                             {"size", file.size()},
+                             {"deleted", file.deleted()},
+                             {"pages", pages.contains(file.objref()) ? pages.at(file.objref()) : 0},
+                             {"recipe", RecipeJson(file.recipe())}});
+  }
+  if (!command.pages) return json;
+  json["runs"] = ordered_json::array();
+  TRY_VOID(image.ForEachChunk([&](const ckpt_pb::Chunk& chunk) -> base::Result<void> {
+    for (const ckpt_pb::PageRun& run : chunk.run()) {
+      json["runs"].push_back({{"owner", kOwners[run.owner()]},
+                              {"objref", run.objref()},
+                              {"first", run.first()},
+                              {"count", run.count()},
+                              {"kind", kRunKinds[run.kind()]},
+                              {"stored", run.stored()}});
+    }
+    return {};
+  }));
+  return json;
+}
+
+void PrintVmas(const image::Reader& image, const ckpt_pb::Mm& mm) {
+  for (const ckpt_pb::Vma& vma : image.vmas(mm.objref()).vma()) {
+    const std::string name = base::Printable(VmaFileName(image, vma));
+    PrintText(Format("  %012llx-%012llx %s %8llu  %-16s%s%s\n", Big(vma.start()), Big(vma.end()),
+                     Perms(vma.flags()).c_str(), Big(vma.pgoff()), kVmaKinds[vma.kind()],
+                     name.empty() ? "" : " ", name.c_str()));
+  }
+}
+
+base::Result<void> PrintImage(const image::Reader& image, const ShowCommand& command) {
+  const ckpt_pb::Machine& machine = image.machine();
+  PrintText(Format("%s: checkpoint '%s', digest %s\n", base::Printable(image.path()).c_str(),
+                   base::Printable(machine.label()).c_str(), image.digest().c_str()));
+  PrintText(Format("machine of %s", base::FormatSize(machine.memory_bytes()).c_str()));
+  for (const std::string& changed : machine.semantics()) PrintText(" " + base::Printable(changed));
+  PrintText("\n\n" + Table(TotalsRows(image.totals(), image.file_bytes())) + "\n");
+  const std::map<uint32_t, uint64_t> pages = TRY(PagesByOwner(image));
+  for (const ckpt_pb::Process& process : image.processes().process()) {
+    PrintText(Format("process %u '%s', parent %u, mm %u\n", process.pid(),
+                     base::Printable(process.name()).c_str(), process.ppid(), process.mm_objref()));
+  }
+  for (const ckpt_pb::Mm& mm : image.processes().mm()) {
+    PrintText(Format("mm %u: %llu vmas, %llu pages\n", mm.objref(), Big(mm.map_count()),
+                     Big(pages.contains(mm.objref()) ? pages.at(mm.objref()) : 0)));
+    if (command.vmas) PrintVmas(image, mm);
+  }
+  for (const ckpt_pb::File& file : image.files().file()) {
+    const bool wanted =
+        command.files || file.kind() != ckpt_pb::File::REGULAR || pages.contains(file.objref());
+    if (!wanted) continue;
+    PrintText(Format(
+        "file %u '%s': %s%s, %s, %llu pages, %s%s%s\n", file.objref(), base::Printable(file.name()).c_str(),
+        kFileKinds[file.kind()], file.deleted() ? " (deleted)" : "", base::FormatSize(file.size()).c_str(),
+        Big(pages.contains(file.objref()) ? pages.at(file.objref()) : 0), kRecipeKinds[file.recipe().kind()],
+        file.recipe().path().empty() ? "" : " ", base::Printable(file.recipe().path()).c_str()));
+  }
+  if (!command.pages) return {};
+  return image.ForEachChunk([&](const ckpt_pb::Chunk& chunk) -> base::Result<void> {
+    for (const ckpt_pb::PageRun& run : chunk.run()) {
+      PrintText(Format("%s %u pages %#llx+%llu %s %llu\n", kOwners[run.owner()], run.objref(),
+                       Big(run.first()), Big(run.count()), kRunKinds[run.kind()], Big(run.stored())));
+    }
+    return {};
+  });
+}
+
+int Show(const ShowCommand& command) {
+  const base::Result<std::unique_ptr<image::Reader>> image = image::Reader::Open(command.image);
+  if (!image) return PrintError(image.error());
+  if (command.json) {
+    const base::Result<ordered_json> json = ImageJson(**image, command);
+    if (!json) return PrintError(json.error());
+    PrintJson(*json);
+    return kExitGood;
+  }
+  const base::Result<void> printed = PrintImage(**image, command);
+  return printed ? kExitGood : PrintError(printed.error());
+}
+
+}  // namespace
+
+void AddShow(CLI::App& app, Action& action) {
+  auto command = std::make_shared<ShowCommand>();
+  CLI::App* show = app.add_subcommand("show", "Print what an image holds");
+  show->add_option("IMAGE", command->image, "The image")->required();
+  show->add_flag("--vmas", command->vmas, "Also every vma");
+  show->add_flag("--files", command->files, "Also the files of which no page is stored");
+  show->add_flag("--pages", command->pages, "Also every run of pages");
+  show->add_flag("--json", command->json, "Print JSON");
+  show->callback([command, &action] { action = [command] { return Show(*command); }; });
+}
+
+}  // namespace cli

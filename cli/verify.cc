@@ -1,0 +1,66 @@
+// ckpt verify IMAGE...: every byte of each image.
+#include "proto/verify.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "base/units.h"
+#include "cli/command.h"
+#include "cli/print.h"
+
+namespace cli {
+namespace {
+
+struct VerifyCommand {
+  std::vector<std::string> images;
+  bool json = false;
+  bool quiet = false;
+};
+
+int ExitOf(base::Code code) {
+  return code == base::Code::kCorrupt || code == base::Code::kIncomplete ? kExitNo : kExitTrouble;
+}
+
+int Verify(const VerifyCommand& command) {
+  int worst = kExitGood;
+  nlohmann::ordered_json results = nlohmann::ordered_json::array();
+  for (const std::string& path : command.images) {
+    Progress progress("verify " + base::Printable(path), 0);
+    image::VerifyOptions options;
+    options.stop = &g_stop;
+    options.progress = [&](uint64_t bytes) { progress.Update(bytes); };
+    const base::Result<image::VerifyReport> report = image::Verify(path, options);
+    if (!report) {
+      worst = std::max(worst, ExitOf(report.error().code));
+      PrintError(report.error());
+      results.push_back({{"image", path}, {"good", false}, {"error", report.error().what}});
+      if (report.error().code == base::Code::kInterrupted) break;
+      continue;
+    }
+    results.push_back({{"image", path},
+                       {"good", true},
+                       {"digest", report->digest},
+                       {"bytes", report->bytes},
+                       {"chunks", report->chunks},
+                       {"stored_pages", report->stored_pages}});
+    if (command.json || command.quiet) continue;
+    PrintText(base::Format("%s: good, %llu pages in %s, digest %s\n", base::Printable(path).c_str(),
+                           static_cast<unsigned long long>(report->stored_pages),
+                           base::FormatSize(report->bytes).c_str(), report->digest.c_str()));
+  }
+  if (command.json) PrintJson(results);
+  return worst;
+}
+
+}  // namespace
+
+void AddVerify(CLI::App& app, Action& action) {
+  auto command = std::make_shared<VerifyCommand>();
+  CLI::App* verify = app.add_subcommand("verify", "Check every byte of images (1: damaged, 2: unreadable)");
+  verify->add_option("IMAGE", command->images, "The images")->required();
+  verify->add_flag("--json", command->json, "Print the results as JSON");
+  verify->add_flag("-q,--quiet", command->quiet, "Say nothing of images that are good");
+  verify->callback([command, &action] { action = [command] { return Verify(*command); }; });
+}
+
+}  // namespace cli

@@ -1,0 +1,227 @@
+#include "restore/model_sink.h"
+
+#include <algorithm>
+#include <mutex>
+
+#include "mm/fault.h"
+#include "mm/folder_disk.h"
+
+namespace restore {
+namespace {
+
+using base::Code;
+using base::Fail;
+using base::kPageSize;
+using ckpt_pb::PageRun;
+
+mm::Recipe FromProto(const ckpt_pb::Recipe& recipe) {
+  return {.kind = static_cast<mm::Recipe::Kind>(recipe.kind()),
+          .size = recipe.size(),
+          .generator = recipe.generator(),
+          .seed = recipe.seed(),
+          .path = recipe.path(),
+          .device = recipe.device(),
+          .inode = recipe.inode(),
+          .mtime_ns = recipe.mtime_ns(),
+          .build_id = recipe.build_id()};
+}
+
+// Appends one page, joined to the piece before it where the two are neighbours in memory.
+void AddPiece(std::vector<std::span<std::byte>>& pieces, std::byte* page) {
+  if (!pieces.empty() && pieces.back().data() + pieces.back().size() == page) {
+    pieces.back() = {pieces.back().data(), pieces.back().size() + kPageSize};
+  } else {
+    pieces.emplace_back(page, kPageSize);
+  }
+}
+
+}  // namespace
+
+base::Result<std::unique_ptr<ModelSink>> ModelSink::Create(const ckpt_pb::Machine& recorded,
+                                                           std::string disk_dir) {
+  mm::MachineConfig config;
+  config.memory_bytes = recorded.memory_bytes();
+  config.vdso_start = recorded.vdso_start();
+  config.vdso_pages = recorded.vdso_pages();
+  for (const std::string& assignment : recorded.semantics()) {
+    TRY_VOID(mm::SetSwitch(config.semantics, assignment));
+  }
+  std::unique_ptr<ModelSink> sink(new ModelSink(std::move(disk_dir)));
+  sink->machine_ = TRY(mm::Machine::Create(config));
+  return sink;
+}
+
+base::Result<void> ModelSink::CreateFile(const ckpt_pb::File& file) {
+  mm::FilePtr created;
+  if (file.kind() == ckpt_pb::File::SHMEM) {
+    created = machine_->create_shmem(file.name(), file.size());
+  } else if (file.kind() == ckpt_pb::File::DEV_ZERO) {
+    created = machine_->dev_zero();
+  } else {
+    std::unique_ptr<mm::Disk> disk;
+    if (file.recipe().kind() == ckpt_pb::Recipe::FOLDER) {
+      disk = TRY(mm::FolderDisk::Open(disk_dir_, file.recipe().path()));
+    } else {
+      mm::OpenedContent content = TRY(mm::OpenContent(FromProto(file.recipe())));
+      disk = std::make_unique<mm::OverlayDisk>(std::move(content), file.recipe_end());
+    }
+    if (machine_->find_file(file.name()) != nullptr) {
+      return Fail(Code::kInvalid, "the image has two files '%s'", base::Printable(file.name()).c_str());
+    }
+    created = machine_->create_file(file.name(), file.size(), std::move(disk));
+    if (file.deleted()) machine_->unlink(created);
+  }
+  files_.emplace(file.objref(), std::move(created));
+  return {};
+}
+
+base::Result<void> ModelSink::CreateMm(const ckpt_pb::Mm& in) {
+  const std::shared_ptr<mm::MmStruct> mm = machine_->new_mm();
+  mm->layout = {.start_code = in.start_code(),
+                .end_code = in.end_code(),
+                .start_data = in.start_data(),
+                .end_data = in.end_data(),
+                .start_brk = in.start_brk(),
+                .brk = in.brk(),
+                .start_stack = in.start_stack(),
+                .arg_start = in.arg_start(),
+                .arg_end = in.arg_end(),
+                .env_start = in.env_start(),
+                .env_end = in.env_end()};
+  mm->def_flags = in.def_flags();
+  mm->word_bytes = in.word_bytes();
+  for (const ckpt_pb::Auxv& auxv : in.auxv()) mm->auxv.push_back({auxv.type(), auxv.value()});
+  if (in.exe_objref() != 0) mm->exe_file = files_.at(in.exe_objref());
+  mms_.emplace(in.objref(), mm);
+  return {};
+}
+
+base::Result<void> ModelSink::CreateProcess(const ckpt_pb::Process& in) {
+  mm::Process& process = machine_->attach(in.pid(), in.name(), mms_.at(in.mm_objref()));
+  process.ppid = in.ppid();
+  process.rlimit_fsize = in.rlimit_fsize();
+  process.rlimit_stack = in.rlimit_stack();
+  return {};
+}
+
+base::Result<void> ModelSink::Map(uint32_t mm_ref, const ckpt_pb::Vma& in) {
+  auto vma = std::make_unique<mm::Vma>();
+  vma->start = in.start();
+  vma->end = in.end();
+  vma->flags = in.flags();
+  vma->pgoff = in.pgoff();
+  if (in.file_objref() != 0) vma->file = files_.at(in.file_objref());
+  if (in.kind() == ckpt_pb::Vma::VDSO) vma->special = mm::Special::kVdso;
+  mm::MmStruct& mm = *mms_.at(mm_ref);
+  std::unique_lock guard(mm.mmap_sem);
+  mm.insert_vma(std::move(vma));
+  return {};
+}
+
+base::Result<mm::Pfn> ModelSink::NewFrame() {
+  const mm::Pfn pfn = machine_->frames.alloc_page(mm::Fill::kUninitialized);
+  if (pfn == mm::kNoPfn) {
+    return Fail(Code::kNoMemory, "the image holds more pages than its machine has memory (%s)",
+                base::FormatSize(machine_->config().memory_bytes).c_str());
+  }
+  return pfn;
+}
+
+void ModelSink::NoteStored(uint64_t number, mm::Pfn pfn) {
+  if (stored_.size() <= number) stored_.resize(number + 1, mm::kNoPfn);
+  stored_[number] = pfn;
+}
+
+base::Result<void> ModelSink::Place(const PageRun& run, std::vector<std::span<std::byte>>& pieces) {
+  switch (run.owner()) {
+    case PageRun::MM: return PlaceMm(run, pieces);
+    case PageRun::SHMEM: return PlaceObject(run, pieces);
+    default: return PlaceDisk(run, pieces);
+  }
+}
+
+base::Result<void> ModelSink::PlaceMm(const PageRun& run, std::vector<std::span<std::byte>>& pieces) {
+  mm::MmStruct& mm = *mms_.at(run.objref());
+  for (uint64_t i = 0; i < run.count(); ++i) {
+    const mm::Vaddr addr = (run.first() + i) * kPageSize;
+    const mm::Pfn pfn = TRY(NewFrame());
+    mm::install_anon_page(*mm.vma_at(addr), addr, pfn, mm::Shared::kNo);
+    NoteStored(run.stored() + i, pfn);
+    AddPiece(pieces, machine_->frames.bytes(pfn));
+  }
+  return {};
+}
+
+base::Result<void> ModelSink::PlaceObject(const PageRun& run, std::vector<std::span<std::byte>>& pieces) {
+  mm::File& file = *files_.at(run.objref());
+  for (uint64_t i = 0; i < run.count(); ++i) {
+    const mm::Pfn pfn = TRY(NewFrame());
+    mm::Page& page = machine_->frames.at(pfn);
+    mm::lock_page(page);
+    mm::add_to_page_cache(*machine_, file.mapping, run.first() + i, pfn);
+    page.flags |= mm::PG_uptodate;
+    mm::set_page_dirty(*machine_, pfn);
+    mm::unlock_page(page);
+    machine_->frames.put_page(pfn);  // the cache's reference stays
+    AddPiece(pieces, machine_->frames.bytes(pfn));
+  }
+  return {};
+}
+
+base::Result<void> ModelSink::PlaceDisk(const PageRun& run, std::vector<std::span<std::byte>>& pieces) {
+  auto* disk = dynamic_cast<mm::OverlayDisk*>(files_.at(run.objref())->disk());
+  if (disk == nullptr) {
+    return Fail(Code::kInvalid, "the image has disk pages for '%s', which a folder keeps",
+                base::Printable(files_.at(run.objref())->name()).c_str());
+  }
+  for (uint64_t i = 0; i < run.count(); ++i) AddPiece(pieces, disk->PlacePage(run.first() + i).data());
+  return {};
+}
+
+base::Result<void> ModelSink::Same(const PageRun& run) {
+  if (run.owner() != PageRun::MM) return Fail(Code::kInvalid, "the image shares pages of a file");
+  mm::MmStruct& mm = *mms_.at(run.objref());
+  for (uint64_t i = 0; i < run.count(); ++i) {
+    const uint64_t number = run.stored() + i;
+    const mm::Pfn pfn = number < stored_.size() ? stored_[number] : mm::kNoPfn;
+    if (pfn == mm::kNoPfn) {
+      return Fail(Code::kInvalid, "the image shares stored page %llu, which is not a page of a process",
+                  static_cast<unsigned long long>(number));
+    }
+    const mm::Vaddr addr = (run.first() + i) * kPageSize;
+    machine_->frames.get_page(pfn);
+    mm::install_anon_page(*mm.vma_at(addr), addr, pfn, mm::Shared::kYes);
+  }
+  return {};
+}
+
+base::Result<void> ModelSink::Zero(const PageRun& run) {
+  if (run.owner() != PageRun::DISK) return {};  // memory that is not there reads as zero
+  mm::Disk* disk = files_.at(run.objref())->disk();
+  if (const auto punched = disk->PunchHole(run.first(), run.first() + run.count()); !punched) {
+    return base::FailErrno(punched.error().err, "punch a hole into file '%s'",
+                           base::Printable(files_.at(run.objref())->name()).c_str());
+  }
+  return {};
+}
+
+base::Result<void> ModelSink::Seal() {
+  // The first mapping of a page that others came to share must not write it in place.
+  for (const auto& [objref, mm] : mms_) {
+    std::lock_guard guard(mm->page_table_lock);
+    mm->pgtable.walk(0, mm::TASK_SIZE, [&](mm::Vaddr, mm::Pte& pte) {
+      if (machine_->frames.at(mm::pte_pfn(pte)).mapcount > 1) pte = mm::pte_clear_bits(pte, mm::kPteWrite);
+    });
+  }
+  stored_.clear();
+  stored_.shrink_to_fit();
+  return {};
+}
+
+std::unique_ptr<mm::Machine> ModelSink::TakeMachine() {
+  files_.clear();
+  mms_.clear();
+  return std::move(machine_);
+}
+
+}  // namespace restore

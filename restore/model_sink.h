@@ -1,0 +1,52 @@
+// ModelSink: a MemorySink that builds a modelled machine.
+//
+// Private pages are installed as anonymous pages, dirty, without reading the file under them, and
+// whatever the protection of their vma (C30). Pages that were shared come back shared, with the same
+// mapcounts. Pages of shared objects are dirty, so that reclaim cannot lose them (C29).
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mm/machine.h"
+#include "restore/sink.h"
+
+namespace restore {
+
+class ModelSink final : public MemorySink {
+ public:
+  // The machine that `recorded` describes, with nothing in it. `disk_dir`: as in RestoreOptions.
+  static base::Result<std::unique_ptr<ModelSink>> Create(const ckpt_pb::Machine& recorded,
+                                                         std::string disk_dir);
+
+  base::Result<void> CreateFile(const ckpt_pb::File& file) override;
+  base::Result<void> CreateMm(const ckpt_pb::Mm& mm) override;
+  base::Result<void> CreateProcess(const ckpt_pb::Process& process) override;
+  base::Result<void> Map(uint32_t mm, const ckpt_pb::Vma& vma) override;
+  base::Result<void> Place(const ckpt_pb::PageRun& run, std::vector<std::span<std::byte>>& pieces) override;
+  base::Result<void> Same(const ckpt_pb::PageRun& run) override;
+  base::Result<void> Zero(const ckpt_pb::PageRun& run) override;
+  base::Result<void> Seal() override;
+
+  mm::Machine& machine() { return *machine_; }
+  // The finished machine. Requires: Seal() succeeded.
+  std::unique_ptr<mm::Machine> TakeMachine();
+
+ private:
+  explicit ModelSink(std::string disk_dir) : disk_dir_(std::move(disk_dir)) {}
+  base::Result<void> PlaceMm(const ckpt_pb::PageRun& run, std::vector<std::span<std::byte>>& pieces);
+  base::Result<void> PlaceObject(const ckpt_pb::PageRun& run, std::vector<std::span<std::byte>>& pieces);
+  base::Result<void> PlaceDisk(const ckpt_pb::PageRun& run, std::vector<std::span<std::byte>>& pieces);
+  base::Result<mm::Pfn> NewFrame();
+  void NoteStored(uint64_t number, mm::Pfn pfn);
+
+  std::string disk_dir_;
+  std::unique_ptr<mm::Machine> machine_;
+  std::map<uint32_t, mm::FilePtr> files_;
+  std::map<uint32_t, std::shared_ptr<mm::MmStruct>> mms_;
+  std::vector<mm::Pfn> stored_;  // the frame of each stored page, for SAME runs
+};
+
+}  // namespace restore

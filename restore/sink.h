@@ -1,0 +1,25 @@
+// MemorySink: what a restore drives. A sink builds a memory step by step; until Seal() it is not
+// anybody's yet, and destroying the sink throws it away.
+//
+// Order: every CreateFile, every CreateMm, every CreateProcess, every Map, then the pages (Place,
+// Same, Zero of image::PageSink), then Seal.
+#pragma once
+
+#include "base/error.h"
+#include "proto/image.pb.h"
+#include "proto/reader.h"
+
+namespace restore {
+
+class MemorySink : public image::PageSink {
+ public:
+  // `file.size` and `file.recipe` are those decided by the plan.
+  virtual base::Result<void> CreateFile(const ckpt_pb::File& file) = 0;
+  virtual base::Result<void> CreateMm(const ckpt_pb::Mm& mm) = 0;
+  virtual base::Result<void> CreateProcess(const ckpt_pb::Process& process) = 0;
+  virtual base::Result<void> Map(uint32_t mm, const ckpt_pb::Vma& vma) = 0;
+  // The memory is whole: write protection and counts are put in their final state.
+  virtual base::Result<void> Seal() = 0;
+};
+
+}  // namespace restore
