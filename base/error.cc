@@ -71,13 +71,18 @@ std::string Format(const char* format, ...) {
 
 std::string Printable(std::string_view bytes, size_t length_max) {
   std::string text;
-  for (const char c : bytes.substr(0, length_max)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) {
+  const std::string_view shown = bytes.substr(0, length_max);
+  bool c1 = false;  // the byte before was the first of a C1 control in UTF-8
+  for (size_t i = 0; i < shown.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(shown[i]);
+    const auto next = static_cast<unsigned char>(i + 1 < shown.size() ? shown[i + 1] : 0);
+    const bool c1_start = byte == 0xc2 && next >= 0x80 && next < 0xa0;
+    if (byte < 0x20 || byte == 0x7f || c1_start || c1) {
       text += Format("\\x%02x", byte);
     } else {
-      text += c;
+      text += shown[i];
     }
+    c1 = c1_start;
   }
   if (bytes.size() > length_max) text += "...";
   return text;

@@ -41,7 +41,12 @@ std::string FormatSize(uint64_t bytes) {
     ++unit;
   }
   if (unit == 0) return Format("%llu B", static_cast<unsigned long long>(bytes));
-  return Format("%.1f %s", static_cast<double>(bytes) / static_cast<double>(scale), kNames[unit]);
+  double number = static_cast<double>(bytes) / static_cast<double>(scale);
+  if (number >= 1023.95 && unit + 1 < std::size(kNames)) {  // would round to 1024.0
+    number /= 1024;
+    ++unit;
+  }
+  return Format("%.1f %s", number, kNames[unit]);
 }
 
 }  // namespace base

@@ -290,8 +290,18 @@ void install_anon_page(Vma& vma, Vaddr addr, Pfn pfn, Shared share) {
     page.flags |= PG_uptodate;
     page_add_new_anon_rmap(mm.machine, pfn, vma, addr);
   }
-  const uint64_t write = share == Shared::kNo ? maybe_mkwrite(vma) : 0;
-  *entry = mk_pte(pfn, kPteYoung | kPteDirty | write | ProtBits(vma));
+  *entry = mk_pte(pfn, kPteYoung | kPteDirty | ProtBits(vma));
+}
+
+void make_writable(Vma& vma) {
+  if (vma.is_shared() || (vma.flags & VM_WRITE) == 0) return;
+  const Frames& frames = vma.mm->machine.frames;
+  std::lock_guard guard(vma.mm->page_table_lock);
+  vma.mm->pgtable.walk(vma.start, vma.end, [&](Vaddr, Pte& pte) {
+    if (!pte_present(pte) || vm_normal_page(pte) == kNoPfn) return;
+    const Page& page = frames.at(pte_pfn(pte));
+    if (PageAnon(page) && page.mapcount == 1 && pte_dirty(pte)) pte = pte_set(pte, kPteWrite);
+  });
 }
 
 }  // namespace mm

@@ -34,8 +34,11 @@ Pfn vm_normal_page(Pte pte);
 
 // Puts a new anonymous page at `addr`, whose pte must be none: how a restart fills private memory
 // (it needs no backing page first, and works under any protection). The caller's reference becomes
-// the mapping's. Writable only where VM_WRITE allows it and `share` is kNo.
+// the mapping's. kYes: one more mapping of a page that was installed before. The pte is read-only, so
+// that a page can come to be shared at any time; a write finds out whether it is (or make_writable).
 enum class Shared : uint8_t { kNo, kYes };
 void install_anon_page(Vma& vma, Vaddr addr, Pfn pfn, Shared share);
+// Lets the ptes of anonymous pages that are not shared be written without a fault, where VM_WRITE is set.
+void make_writable(Vma& vma);
 
 }  // namespace mm

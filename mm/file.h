@@ -113,10 +113,11 @@ SysResult<void> vfs_fsync(Machine& machine, File& file);
 
 // ---- size changes (truncate.cc) ----
 
-// truncate(2): B8. `limit` is RLIMIT_FSIZE: growing beyond it is EFBIG with SIGXFSZ and changes
-// nothing. Shrinking a swap file is ETXTBSY.
+// truncate(2): B8. An error changes nothing. `limit` is RLIMIT_FSIZE: growing beyond it is EFBIG with SIGXFSZ
+// and changes nothing. Shrinking a swap file is ETXTBSY.
 SysResult<void> vmtruncate(Machine& machine, File& file, uint64_t size, uint64_t limit);
-// fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE). EINVAL for length 0.
+// fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE). EINVAL for length 0. After an error the whole
+// pages of the range are as they were; parts of pages at its edges may be zero.
 SysResult<void> punch_hole(Machine& machine, File& file, uint64_t offset, uint64_t length);
 // Drops what is cached of [first, end) and neither dirty, locked, under writeback nor mapped.
 void invalidate_mapping_pages(Machine& machine, Mapping& mapping, Pgoff first, Pgoff end);

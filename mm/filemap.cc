@@ -165,8 +165,10 @@ SysResult<uint64_t> generic_file_write(Machine& machine, File& file, uint64_t of
   if (in.empty()) return 0;
   if (offset >= limit) return Err(EFBIG, SIGXFSZ);
   const uint64_t length = std::min<uint64_t>(in.size(), limit - offset);
+  const bool grows = file.disk() != nullptr && offset + length > file.i_size;
+  // The medium learns the new length at once, as an inode does; the pages follow at writeback.
+  if (grows) SYS_TRY_VOID(file.disk()->Truncate(offset + length));
   ZeroGap(machine, file, offset);
-  const uint64_t old_size = file.i_size;
   uint64_t done = 0;
   while (done < length) {
     const uint64_t at = offset + done;
@@ -174,8 +176,9 @@ SysResult<uint64_t> generic_file_write(Machine& machine, File& file, uint64_t of
     const size_t piece = std::min<uint64_t>(kPageSize - in_page, length - done);
     const SysResult<Pfn> pfn = read_cache_page(machine, file, at / kPageSize);
     if (!pfn) {
+      if (grows) (void)file.disk()->Truncate(file.i_size);
       if (done == 0) return std::unexpected(pfn.error());
-      break;
+      return done;
     }
     std::memcpy(machine.frames.bytes(*pfn) + in_page, in.data() + done, piece);
     set_page_dirty(machine, *pfn);
@@ -183,8 +186,6 @@ SysResult<uint64_t> generic_file_write(Machine& machine, File& file, uint64_t of
     done += piece;
     file.i_size = std::max(file.i_size, offset + done);
   }
-  // The medium learns the new length at once, as an inode does; the pages follow at writeback.
-  if (file.i_size > old_size && file.disk() != nullptr) SYS_TRY_VOID(file.disk()->Truncate(file.i_size));
   return done;
 }
 

@@ -193,8 +193,8 @@ AccessResult Machine::store(Process& process, Vaddr addr, std::span<const std::b
 }
 
 AccessResult Machine::touch(Process& process, Vaddr addr, uint64_t length, Write write) {
-  const Vaddr end = addr + length;
-  for (Vaddr at = addr; at < end; at = base::PageAlignDown(at) + kPageSize) {
+  for (uint64_t done = 0; done < length; done += kPageSize - (addr + done) % kPageSize) {
+    const Vaddr at = addr + done;
     Outcome outcome;
     if (fault_in(process, at, write, &outcome) == nullptr) return {outcome, at};
   }

@@ -93,7 +93,8 @@ SysResult<Vaddr> get_unmapped_area(MmStruct& mm, Vaddr hint, uint64_t length) {
   Vaddr top = kMmapBase;
   for (auto it = mm.vmas().rbegin(); it != mm.vmas().rend(); ++it) {
     const Vma& vma = *it->second;
-    if (vma.end <= top && top - vma.end >= length) return top - length;
+    const Vaddr bottom = std::max(vma.end, kMmapMin);
+    if (bottom <= top && top - bottom >= length) return top - length;
     top = std::min(top, vma.start);
   }
   if (top >= kMmapMin && top - kMmapMin >= length) return top - length;

@@ -51,8 +51,10 @@ SysResult<Vma*> VmaToResize(MmStruct& mm, Vaddr addr, uint64_t old_length, uint6
   return vma;
 }
 
-SysResult<Vaddr> MremapTo(MmStruct& mm, Vaddr addr, uint64_t old_length, uint64_t new_length, Vaddr new_addr) {
-  if (!base::IsPageAligned(new_addr) || new_addr > TASK_SIZE || new_length > TASK_SIZE - new_addr) return Err(EINVAL);
+SysResult<Vaddr> MremapTo(MmStruct& mm, Vaddr addr, uint64_t old_length, uint64_t new_length,
+                          Vaddr new_addr) {
+  if (!base::IsPageAligned(new_addr) || new_addr > TASK_SIZE || new_length > TASK_SIZE - new_addr)
+    return Err(EINVAL);
   if (new_addr <= addr && new_addr + new_length > addr) return Err(EINVAL);
   if (addr <= new_addr && addr + old_length > new_addr) return Err(EINVAL);
   // What can be refused is refused before anything is unmapped.

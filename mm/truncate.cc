@@ -47,7 +47,9 @@ void UnmapFrom(Machine& machine, File& file, Pgoff first, EvenCows even_cows) {
 }
 
 SysResult<void> Extend(Machine& machine, File& file, uint64_t size, uint64_t limit) {
+  constexpr uint64_t kMaxBytes = uint64_t{1} << 62;  // s_maxbytes
   if (size > limit) return Err(EFBIG, SIGXFSZ);
+  if (size > kMaxBytes) return Err(EFBIG);
   if (file.disk() != nullptr) SYS_TRY_VOID(file.disk()->Truncate(size));
   // What a shared mapping stored behind the old end must not become part of the file.
   if (file.i_size % kPageSize != 0) {
@@ -58,17 +60,26 @@ SysResult<void> Extend(Machine& machine, File& file, uint64_t size, uint64_t lim
   return {};
 }
 
+// Zeroes bytes [from, to), which lie in one page, through the cache.
+SysResult<void> ZeroPart(Machine& machine, File& file, uint64_t from, uint64_t to) {
+  if (from >= to) return {};
+  const Pfn pfn = SYS_TRY(read_cache_page(machine, file, from / kPageSize));
+  std::memset(machine.frames.bytes(pfn) + from % kPageSize, 0, to - from);
+  if (file.disk() != nullptr) set_page_dirty(machine, pfn);
+  machine.frames.put_page(pfn);
+  return {};
+}
+
 }  // namespace
 
 SysResult<void> vmtruncate(Machine& machine, File& file, uint64_t size, uint64_t limit) {
-  constexpr uint64_t kMaxBytes = uint64_t{1} << 62;  // s_maxbytes
   if (file.kind() == FileKind::kDevZero) return Err(EINVAL);
-  if (size > kMaxBytes) return Err(EFBIG);
   if (size >= file.i_size)
     return size == file.i_size ? SysResult<void>{} : Extend(machine, file, size, limit);
 
   if (file.swapfile) return Err(ETXTBSY);
-  const uint64_t old_size = file.i_size;
+  // The medium first: if it does not follow, nothing has changed.
+  if (file.disk() != nullptr) SYS_TRY_VOID(file.disk()->Truncate(size));
   const Pgoff first_gone = base::PagesFor(size);
   const EvenCows even_cows =
       machine.sem().cow_survives_truncate == CowSurvivesTruncate::kYes || Planted(Bug::kTruncateSkipsZap)
@@ -80,13 +91,6 @@ SysResult<void> vmtruncate(Machine& machine, File& file, uint64_t size, uint64_t
   if (size % kPageSize != 0) ZeroCached(machine, file, size / kPageSize, size % kPageSize, kPageSize);
   truncate_inode_pages_range(machine, file, first_gone, ~Pgoff{0});
   if (machine.sem().truncate_passes == TruncatePasses::kTwo) UnmapFrom(machine, file, first_gone, even_cows);
-  if (file.disk() != nullptr) {
-    const SysResult<void> cut = file.disk()->Truncate(size);
-    if (!cut) {
-      file.i_size = old_size;  // The medium did not follow: the file keeps its length.
-      return cut;
-    }
-  }
   return {};
 }
 
@@ -99,17 +103,11 @@ SysResult<void> punch_hole(Machine& machine, File& file, uint64_t offset, uint64
   if (offset >= end) return {};
   const Pgoff first = base::PagesFor(offset);
   const Pgoff last = end / kPageSize;
-  const auto zero_part = [&](uint64_t from, uint64_t to) -> SysResult<void> {
-    if (from >= to) return {};
-    const Pfn pfn = SYS_TRY(read_cache_page(machine, file, from / kPageSize));
-    std::memset(machine.frames.bytes(pfn) + from % kPageSize, 0, to - from);
-    if (file.disk() != nullptr) set_page_dirty(machine, pfn);
-    machine.frames.put_page(pfn);
-    return {};
-  };
-  if (first > last) return zero_part(offset, end);  // inside one page
-  SYS_TRY_VOID(zero_part(offset, first * kPageSize));
-  SYS_TRY_VOID(zero_part(last * kPageSize, end));
+  if (first > last) return ZeroPart(machine, file, offset, end);  // inside one page
+  SYS_TRY_VOID(ZeroPart(machine, file, offset, first * kPageSize));
+  SYS_TRY_VOID(ZeroPart(machine, file, last * kPageSize, end));
+  // The medium before the cache: if it fails, the pages between are as they were.
+  if (file.disk() != nullptr) SYS_TRY_VOID(file.disk()->PunchHole(first, last));
   {
     std::lock_guard guard(file.mapping.i_shared_sem);
     ++file.mapping.truncate_count;
@@ -118,7 +116,6 @@ SysResult<void> punch_hole(Machine& machine, File& file, uint64_t offset, uint64
         machine.sem().hole_punch_cow == HolePunchCow::kZapped ? EvenCows::kYes : EvenCows::kNo);
   }
   truncate_inode_pages_range(machine, file, first, last);
-  if (file.disk() != nullptr) SYS_TRY_VOID(file.disk()->PunchHole(first, last));
   return {};
 }
 

@@ -206,12 +206,9 @@ base::Result<void> ModelSink::Zero(const PageRun& run) {
 }
 
 base::Result<void> ModelSink::Seal() {
-  // The first mapping of a page that others came to share must not write it in place.
+  // Every page has all its mappings now: those that have one may be written at once.
   for (const auto& [objref, mm] : mms_) {
-    std::lock_guard guard(mm->page_table_lock);
-    mm->pgtable.walk(0, mm::TASK_SIZE, [&](mm::Vaddr, mm::Pte& pte) {
-      if (machine_->frames.at(mm::pte_pfn(pte)).mapcount > 1) pte = mm::pte_clear_bits(pte, mm::kPteWrite);
-    });
+    for (const auto& [start, vma] : mm->vmas()) mm::make_writable(*vma);
   }
   stored_.clear();
   stored_.shrink_to_fit();

@@ -90,7 +90,8 @@ std::map<uint32_t, FileFact> GatherFacts(const ckpt_pb::Files& files, const Rest
     const ckpt_pb::Recipe& recipe = file.recipe();
     if (recipe.kind() == ckpt_pb::Recipe::REAL) {
       FileFact& fact = facts[file.objref()] = Gather(recipe.path());
-      if (fact.exists && !recipe.build_id().empty() && options.build_id) fact.build_id = options.build_id(recipe.path());
+      if (fact.exists && !recipe.build_id().empty() && options.build_id)
+        fact.build_id = options.build_id(recipe.path());
     }
     if (recipe.kind() != ckpt_pb::Recipe::FOLDER) continue;
     if (disk_dir.empty()) {
