@@ -183,6 +183,7 @@ SysResult<void> OverlayDisk::Truncate(uint64_t size) {
 SysResult<void> OverlayDisk::PunchHole(Pgoff first, Pgoff end) {
   if (first >= end) return {};
   pages_.erase(pages_.lower_bound(first), pages_.lower_bound(end));
+  if (base_.recipe.kind == Recipe::Kind::kEmpty) return {};  // zeros already
   const Pgoff base_end = std::min(end, base::PagesFor(recipe_end_));
   for (Pgoff index = first; index < base_end; ++index) pages_[index] = nullptr;
   return {};

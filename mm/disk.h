@@ -62,6 +62,8 @@ class Disk {
   virtual ~Disk() = default;
   virtual SysResult<void> ReadPage(Pgoff index, PageSpan page) const = 0;
   virtual SysResult<void> WritePage(Pgoff index, ConstPageSpan page) = 0;
+  // Whether Truncate(size) can be done: asked before anything of the file is given up.
+  virtual SysResult<void> CanTruncate(uint64_t) const { return {}; }
   // The file ends at `size`: bytes at and above it are gone, and read as zero if it grows again.
   virtual SysResult<void> Truncate(uint64_t size) = 0;
   // Pages [first, end) read as zero from now on.

@@ -113,8 +113,9 @@ SysResult<void> vfs_fsync(Machine& machine, File& file);
 
 // ---- size changes (truncate.cc) ----
 
-// truncate(2): B8. An error changes nothing. `limit` is RLIMIT_FSIZE: growing beyond it is EFBIG with SIGXFSZ
-// and changes nothing. Shrinking a swap file is ETXTBSY.
+// truncate(2): B8. An error changes nothing, but for EIO of a medium that had said it could. `limit` is
+// RLIMIT_FSIZE: growing beyond it is EFBIG with SIGXFSZ and changes nothing. Shrinking a swap file is
+// ETXTBSY.
 SysResult<void> vmtruncate(Machine& machine, File& file, uint64_t size, uint64_t limit);
 // fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE). EINVAL for length 0. After an error the whole
 // pages of the range are as they were; parts of pages at its edges may be zero.

@@ -108,6 +108,7 @@ DirtyRun next_dirty_run(Vma& vma, Vaddr addr, Vaddr end, uint64_t pages_max) {
     if (pte == nullptr) return run;
     const Vaddr stop = std::min(PageTable::LeafEnd(addr), end);
     for (; addr < stop; addr += kPageSize, ++pte) {
+      CHECK_MSG(!pte_swap(*pte), "a swap entry where no swap area is in use");
       const bool modified = pte_present(*pte) && page_is_modified(vma, *pte);
       if (!modified && run.pages > 0) return run;
       if (!modified) continue;

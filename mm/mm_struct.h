@@ -7,7 +7,7 @@
 // Invariants, checked by Validate():
 //   A1  vmas are page-aligned, ascending, disjoint, below TASK_SIZE; map_count and total_vm are a
 //       recount of them.
-//   A2  Every pte that is not none lies inside a vma.
+//   A2  Every pte that is not none lies inside a vma; nr_ptes is a recount of the leaf tables.
 //   A3  anon_rss + file_rss are a recount of present ptes, by what their pages are.
 //   A4  A writable pte stands only in a vma with VM_WRITE, and for a private vma only on an
 //       anonymous page with mapcount 1 (INV-M5, INV-M8).

@@ -27,6 +27,15 @@ void PageTable::FreeAll(Node* node, unsigned level) {
   std::free(node);
 }
 
+uint64_t PageTable::CountLeaves(const Node& node, unsigned level) {
+  if (level == 0) return 1;
+  uint64_t count = 0;
+  for (const Node* child : node.child) {
+    if (child != nullptr) count += CountLeaves(*child, level - 1);
+  }
+  return count;
+}
+
 Pte* PageTable::alloc(Vaddr addr) {
   CHECK(addr < TASK_SIZE);
   if (root_ == nullptr) root_ = NewNode();

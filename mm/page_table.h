@@ -62,6 +62,8 @@ class PageTable {
   void free_pgtables(Vaddr floor, Vaddr ceiling);
 
   uint64_t nr_ptes() const { return nr_ptes_; }
+  // nr_ptes, counted from scratch.
+  uint64_t CountLeaves() const { return root_ == nullptr ? 0 : CountLeaves(*root_, kLevels - 1); }
   static constexpr Vaddr LeafEnd(Vaddr addr) { return (addr | (kLeafSpan - 1)) + 1; }
 
  private:
@@ -81,6 +83,7 @@ class PageTable {
   static Node* NewNode();
   Node* FindLeaf(Node* node, unsigned level, Vaddr* addr, Vaddr end);
   bool FreeRange(Node* node, unsigned level, Vaddr base, Vaddr floor, Vaddr ceiling);
+  static uint64_t CountLeaves(const Node& node, unsigned level);
   void FreeAll(Node* node, unsigned level);
 
   Node* root_ = nullptr;

@@ -20,7 +20,7 @@ constexpr std::string_view kDumpLookups[] = {"dump_dirty", "dump_only", "foll_an
 
 constexpr Switch kSwitches[] = {
     {"anon_read_fault", offsetof(Semantics, anon_read_fault), kAnonReadFaults,
-     "2.6.34 mm/memory.c; 2.6.11; 2.6.24", "M17 C02", "DoAnonymousPage"},
+     "2.6.34 mm/memory.c; 2.6.18; 2.6.24", "M17 C02", "DoAnonymousPage"},
     {"truncate_passes", offsetof(Semantics, truncate_passes), kTruncatePasses, "2.6.24 mm/memory.c; 2.6.18",
      "M05", "vmtruncate"},
     {"truncate_race", offsetof(Semantics, truncate_race), kTruncateRaces, "2.6.32 mm/filemap.c; 2.6.18",
@@ -96,8 +96,10 @@ std::vector<std::string> ChangedSwitches(const Semantics& semantics) {
 
 base::Result<Semantics> Generation(std::string_view name) {
   Semantics s;
-  if (name == "k34" || name == "k32") return s;
   s.hole_punch_cow = HolePunchCow::kZapped;
+  if (name == "k34") return s;
+  s.dump_lookup = DumpLookup::kDumpOnly;
+  if (name == "k32") return s;
   s.dump_lookup = DumpLookup::kFollAnon;
   if (name == "k24") {
     s.anon_read_fault = AnonReadFault::kNewPage;
@@ -108,6 +110,7 @@ base::Result<Semantics> Generation(std::string_view name) {
   s.truncate_race = TruncateRace::kTruncateCount;
   s.cow_rmap_order = CowRmapOrder::kBeforePte;
   if (name == "k18") return s;
+  s.anon_read_fault = AnonReadFault::kZeroPage;
   s.reuse_rule = ReuseRule::kCount;
   s.populate_nonblock = PopulateNonblock::kFilePte;
   s.linear_file_pte = LinearFilePte::kPopulate;

@@ -19,7 +19,7 @@
 namespace mm {
 
 // A read fault on anonymous memory: map the zero page as a special pte (2.6.32), map it and count
-// it as a file page (2.6.11), or allocate at once (2.6.24).
+// it as a file page (2.6.18), or allocate at once (2.6.24).
 enum class AnonReadFault : uint8_t { kZeroPage, kCountedZeroPage, kNewPage };
 // Unmap passes of a shrinking truncate: the second removes what was COWed during the first.
 enum class TruncatePasses : uint8_t { kTwo, kOne };
@@ -75,7 +75,8 @@ base::Result<void> SetSwitch(Semantics& semantics, std::string_view assignment);
 // The switches that differ from their defaults, as "name=value", in table order.
 std::vector<std::string> ChangedSwitches(const Semantics& semantics);
 
-// A preset by name: "k34" (the defaults), "k32", "k24", "k18", "k11". kInvalid for another.
+// A preset by name: "k34", "k32", "k24", "k18", "k11", each with that kernel's own rules; the defaults are
+// 2.6.34 corrected. kInvalid for another.
 base::Result<Semantics> Generation(std::string_view name);
 std::span<const std::string_view> GenerationNames();
 

@@ -50,6 +50,7 @@ SysResult<void> Extend(Machine& machine, File& file, uint64_t size, uint64_t lim
   constexpr uint64_t kMaxBytes = uint64_t{1} << 62;  // s_maxbytes
   if (size > limit) return Err(EFBIG, SIGXFSZ);
   if (size > kMaxBytes) return Err(EFBIG);
+  if (file.disk() != nullptr) SYS_TRY_VOID(file.disk()->CanTruncate(size));
   if (file.disk() != nullptr) SYS_TRY_VOID(file.disk()->Truncate(size));
   // What a shared mapping stored behind the old end must not become part of the file.
   if (file.i_size % kPageSize != 0) {
@@ -78,8 +79,7 @@ SysResult<void> vmtruncate(Machine& machine, File& file, uint64_t size, uint64_t
     return size == file.i_size ? SysResult<void>{} : Extend(machine, file, size, limit);
 
   if (file.swapfile) return Err(ETXTBSY);
-  // The medium first: if it does not follow, nothing has changed.
-  if (file.disk() != nullptr) SYS_TRY_VOID(file.disk()->Truncate(size));
+  if (file.disk() != nullptr) SYS_TRY_VOID(file.disk()->CanTruncate(size));
   const Pgoff first_gone = base::PagesFor(size);
   const EvenCows even_cows =
       machine.sem().cow_survives_truncate == CowSurvivesTruncate::kYes || Planted(Bug::kTruncateSkipsZap)
@@ -91,6 +91,8 @@ SysResult<void> vmtruncate(Machine& machine, File& file, uint64_t size, uint64_t
   if (size % kPageSize != 0) ZeroCached(machine, file, size / kPageSize, size % kPageSize, kPageSize);
   truncate_inode_pages_range(machine, file, first_gone, ~Pgoff{0});
   if (machine.sem().truncate_passes == TruncatePasses::kTwo) UnmapFrom(machine, file, first_gone, even_cows);
+  // Last: until now a fault that had seen the old size could still read the old bytes.
+  if (file.disk() != nullptr) SYS_TRY_VOID(file.disk()->Truncate(size));
   return {};
 }
 

@@ -54,6 +54,10 @@ class Checker {
     if (total != mm.total_vm) {
       Broken(Format("A1: pid %u total_vm is %llu, recounted %llu", pid, Hex(mm.total_vm), Hex(total)));
     }
+    if (mm.pgtable.CountLeaves() != mm.pgtable.nr_ptes()) {
+      Broken(Format("A2: pid %u nr_ptes is %llu, recounted %llu", pid, Hex(mm.pgtable.nr_ptes()),
+                    Hex(mm.pgtable.CountLeaves())));
+    }
     CheckPtes(pid, mm);
   }
 

@@ -24,6 +24,9 @@ class FailingDisk final : public Disk {
     pages[index] = std::string(reinterpret_cast<const char*>(page.data()), kPageSize);
     return {};
   }
+  SysResult<void> CanTruncate(uint64_t) const override {
+    return bad_truncate ? SysResult<void>(Err(EIO)) : SysResult<void>();
+  }
   SysResult<void> Truncate(uint64_t size) override {
     if (bad_truncate) return Err(EIO);
     pages.erase(pages.lower_bound(base::PagesFor(size)), pages.end());
