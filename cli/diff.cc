@@ -48,8 +48,7 @@ void PrintReport(const restore::DiffReport& report) {
     }
     line += std::string(" ") + kKinds[static_cast<size_t>(d.kind)];
     if (d.kind == restore::Difference::Kind::kContent) {
-      line +=
-          base::Format(", %llu pages", static_cast<unsigned long long>((d.end - d.start) / base::kPageSize));
+      line += base::Format(", %s", Count((d.end - d.start) / base::kPageSize, "page").c_str());
     }
     PrintText(line + ": " + d.what + "\n");
   }
@@ -57,17 +56,23 @@ void PrintReport(const restore::DiffReport& report) {
     PrintText(base::Format("... and %llu more\n", static_cast<unsigned long long>(
                                                       report.difference_count - report.differences.size())));
   }
-  const auto compared = static_cast<unsigned long long>(report.pages_compared);
-  PrintText(report.same() ? base::Format("same: %llu pages compared\n", compared)
-                          : base::Format("different: %llu of %llu pages compared read differently\n",
-                                         static_cast<unsigned long long>(report.pages_different), compared));
+  PrintText(report.same() ? base::Format("same: %s compared\n", Count(report.pages_compared, "page").c_str())
+                          : base::Format("different: %llu of %s compared read differently\n",
+                                         static_cast<unsigned long long>(report.pages_different),
+                                         Count(report.pages_compared, "page").c_str()));
+}
+
+// A memory that cannot be had is trouble, even when a workload's expectation is why: 1 means different.
+int Trouble(const base::Error& error) {
+  PrintError(error);
+  return kExitTrouble;
 }
 
 int Diff(const DiffCommand& command) {
   const base::Result<std::unique_ptr<Memory>> a = Memory::Open(command.a, command.memory);
-  if (!a) return PrintError(a.error()) == kExitGood ? kExitGood : kExitTrouble;
+  if (!a) return Trouble(a.error());
   const base::Result<std::unique_ptr<Memory>> b = Memory::Open(command.b, command.memory);
-  if (!b) return PrintError(b.error()) == kExitGood ? kExitGood : kExitTrouble;
+  if (!b) return Trouble(b.error());
   restore::DiffOptions options;
   options.stop = &g_stop;
   const base::Result<restore::DiffReport> report = restore::Diff((*a)->source(), (*b)->source(), options);

@@ -21,7 +21,7 @@ void OnSignal(int signal) {
   g_stop.store(true);
 }
 
-std::string Count(uint64_t value) { return std::to_string(value); }
+std::string Number(uint64_t value) { return std::to_string(value); }
 
 }  // namespace
 
@@ -66,6 +66,10 @@ int Finish(int code) {
   return kExitTrouble;
 }
 
+std::string Count(uint64_t number, const std::string& noun, const std::string& plural) {
+  return std::to_string(number) + " " + (number == 1 ? noun : plural.empty() ? noun + "s" : plural);
+}
+
 std::string Table(const std::vector<Row>& rows) {
   size_t name_width = 0;
   size_t value_width = 0;
@@ -85,15 +89,15 @@ std::string Table(const std::vector<Row>& rows) {
 
 std::vector<Row> TotalsRows(const ckpt_pb::Totals& totals, uint64_t image_bytes) {
   return {
-      {"pages mapped", Count(totals.mapped()), base::FormatSize(totals.mapped() * base::kPageSize)},
-      {"  present", Count(totals.present()), ""},
-      {"  clean", Count(totals.clean()), "dropped: their files have them"},
-      {"  zero", Count(totals.zero()), "dropped"},
-      {"  modified", Count(totals.modified()), "saved"},
-      {"  shared", Count(totals.shared()), "of these, saved once for several processes"},
-      {"pages of files", Count(totals.disk()), "written, so that their recipe no longer makes them"},
-      {"pages in image", Count(totals.stored()), base::FormatSize(totals.stored() * base::kPageSize)},
-      {"image size", Count(image_bytes), base::FormatSize(image_bytes)},
+      {"pages mapped", Number(totals.mapped()), base::FormatSize(totals.mapped() * base::kPageSize)},
+      {"  present", Number(totals.present()), ""},
+      {"  clean", Number(totals.clean()), "dropped: their files have them"},
+      {"  zero", Number(totals.zero()), "dropped"},
+      {"  modified", Number(totals.modified()), "saved"},
+      {"  shared", Number(totals.shared()), "of these, saved once for several processes"},
+      {"pages of files", Number(totals.disk()), "written, so that their recipe no longer makes them"},
+      {"pages in image", Number(totals.stored()), base::FormatSize(totals.stored() * base::kPageSize)},
+      {"image size", Number(image_bytes), base::FormatSize(image_bytes)},
   };
 }
 

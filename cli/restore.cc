@@ -53,9 +53,11 @@ base::Result<void> RestoreIt(RestoreCommand command) {
   if (command.validate) TRY_VOID(Validated(*restored.machine, "restore"));
   const bool talk = !command.checkpoint.json && !command.checkpoint.quiet && !command.text_dump;
   if (talk) {
-    PrintText(base::Format("%s: %d processes, %llu pages restored", base::Printable(command.image).c_str(),
-                           restored.image->processes().process_size(),
-                           static_cast<unsigned long long>(restored.report.pages)));
+    PrintText(base::Format(
+        "%s: %s, %s restored", base::Printable(command.image).c_str(),
+        Count(static_cast<uint64_t>(restored.image->processes().process_size()), "process", "processes")
+            .c_str(),
+        Count(restored.report.pages, "page").c_str()));
     if (restored.report.dropped > 0) {
       PrintText(base::Format(", %llu dropped past the end of their files",
                              static_cast<unsigned long long>(restored.report.dropped)));
@@ -67,8 +69,8 @@ base::Result<void> RestoreIt(RestoreCommand command) {
   if (!command.resume.empty()) {
     TRY_VOID(Resume(command, restored, writer, steps));
     if (talk) {
-      PrintText(base::Format("%s: %llu steps resumed, as expected\n", base::Printable(command.resume).c_str(),
-                             static_cast<unsigned long long>(steps)));
+      PrintText(base::Format("%s: %s resumed, as expected\n", base::Printable(command.resume).c_str(),
+                             Count(steps, "step").c_str()));
     }
   } else if (!command.checkpoint.output.empty()) {
     workload::CheckpointRequest request;

@@ -58,8 +58,8 @@ base::Result<void> RunIt(const RunCommand& command) {
                {"finished", executor->finished()},
                {"checkpoints", writer.json()}});
   } else if (!command.checkpoint.quiet && writer.written() == 0 && !command.text_dump) {
-    PrintText(base::Format("%s: %llu steps, as expected\n", base::Printable(command.workload).c_str(),
-                           static_cast<unsigned long long>(steps)));
+    PrintText(base::Format("%s: %s, as expected\n", base::Printable(command.workload).c_str(),
+                           Count(steps, "step").c_str()));
   }
   return {};
 }

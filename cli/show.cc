@@ -163,19 +163,20 @@ base::Result<void> PrintImage(const image::Reader& image, const ShowCommand& com
                      base::Printable(process.name()).c_str(), process.ppid(), process.mm_objref()));
   }
   for (const ckpt_pb::Mm& mm : image.processes().mm()) {
-    PrintText(Format("mm %u: %llu vmas, %llu pages\n", mm.objref(), Big(mm.map_count()),
-                     Big(pages.contains(mm.objref()) ? pages.at(mm.objref()) : 0)));
+    PrintText(Format("mm %u: %s, %s\n", mm.objref(), Count(mm.map_count(), "vma").c_str(),
+                     Count(pages.contains(mm.objref()) ? pages.at(mm.objref()) : 0, "page").c_str()));
     if (command.vmas) PrintVmas(image, mm);
   }
   for (const ckpt_pb::File& file : image.files().file()) {
     const bool wanted =
         command.files || file.kind() != ckpt_pb::File::REGULAR || pages.contains(file.objref());
     if (!wanted) continue;
-    PrintText(Format(
-        "file %u '%s': %s%s, %s, %llu pages, %s%s%s\n", file.objref(), base::Printable(file.name()).c_str(),
-        kFileKinds[file.kind()], file.deleted() ? " (deleted)" : "", base::FormatSize(file.size()).c_str(),
-        Big(pages.contains(file.objref()) ? pages.at(file.objref()) : 0), kRecipeKinds[file.recipe().kind()],
-        file.recipe().path().empty() ? "" : " ", base::Printable(file.recipe().path()).c_str()));
+    PrintText(Format("file %u '%s': %s%s, %s, %s, %s%s%s\n", file.objref(),
+                     base::Printable(file.name()).c_str(), kFileKinds[file.kind()],
+                     file.deleted() ? " (deleted)" : "", base::FormatSize(file.size()).c_str(),
+                     Count(pages.contains(file.objref()) ? pages.at(file.objref()) : 0, "page").c_str(),
+                     kRecipeKinds[file.recipe().kind()], file.recipe().path().empty() ? "" : " ",
+                     base::Printable(file.recipe().path()).c_str()));
   }
   if (!command.pages) return {};
   return image.ForEachChunk([&](const ckpt_pb::Chunk& chunk) -> base::Result<void> {

@@ -44,8 +44,8 @@ int Verify(const VerifyCommand& command) {
                        {"chunks", report->chunks},
                        {"stored_pages", report->stored_pages}});
     if (command.json || command.quiet) continue;
-    PrintText(base::Format("%s: good, %llu pages in %s, digest %s\n", base::Printable(path).c_str(),
-                           static_cast<unsigned long long>(report->stored_pages),
+    PrintText(base::Format("%s: good, %s in %s, digest %s\n", base::Printable(path).c_str(),
+                           Count(report->stored_pages, "page").c_str(),
                            base::FormatSize(report->bytes).c_str(), report->digest.c_str()));
   }
   if (command.json) PrintJson(results);
