@@ -31,7 +31,8 @@ constexpr Unsupported kUnsupported[] = {{mm::VM_IO, "VM_IO"},
 ckpt_pb::Vma::Kind KindOf(const Vma& vma) {
   if (vma.special == mm::Special::kVdso) return ckpt_pb::Vma::VDSO;
   if (vma.file == nullptr) return ckpt_pb::Vma::ANON;
-  if (!vma.is_shared()) return ckpt_pb::Vma::FILE_PRIVATE;
+  // A shared mapping of a file that may not be written keeps only VM_MAYSHARE.
+  if ((vma.flags & (mm::VM_SHARED | mm::VM_MAYSHARE)) == 0) return ckpt_pb::Vma::FILE_PRIVATE;
   return vma.file->kind() == mm::FileKind::kShmem ? ckpt_pb::Vma::SHM_ANON : ckpt_pb::Vma::FILE_SHARED;
 }
 
@@ -58,6 +59,13 @@ void DescribeRecipe(const mm::Recipe& recipe, ckpt_pb::Recipe& out) {
 
 bool InFolder(const mm::File& file) {
   return file.disk() != nullptr && file.disk()->recipe().kind == mm::Recipe::Kind::kFolder;
+}
+
+// What a shared mapping stored behind the end of a file is no part of the file.
+void ZeroPastEnd(const mm::File& file, uint64_t index, std::span<std::byte> page) {
+  const uint64_t start = index * kPageSize;
+  const uint64_t keep = file.i_size > start ? std::min<uint64_t>(file.i_size - start, kPageSize) : 0;
+  std::ranges::fill(page.subspan(keep), std::byte{0});
 }
 
 }  // namespace
@@ -109,7 +117,7 @@ base::Result<void> ModelSource::CollectProcesses() {
       MmEntry& entry = mms_[objref];
       entry.mm = process->mm;
       TRY_VOID(CollectVmas(entry, objref, pid));
-      DescribeMm(*process->mm, objref, *processes_pb_.add_mm());
+      TRY_VOID(DescribeMm(*process->mm, objref, *processes_pb_.add_mm()));
       processes_pb_.mutable_mm()->rbegin()->set_exe_objref(FileRef(process->mm->exe_file));
     }
     ckpt_pb::Process& out = *processes_pb_.add_process();
@@ -123,7 +131,7 @@ base::Result<void> ModelSource::CollectProcesses() {
   return {};
 }
 
-void ModelSource::DescribeMm(const mm::MmStruct& mm, uint32_t objref, ckpt_pb::Mm& out) const {
+base::Result<void> ModelSource::DescribeMm(const mm::MmStruct& mm, uint32_t objref, ckpt_pb::Mm& out) const {
   out.set_objref(objref);
   out.set_word_bytes(mm.word_bytes);
   out.set_start_code(mm.layout.start_code);
@@ -138,12 +146,21 @@ void ModelSource::DescribeMm(const mm::MmStruct& mm, uint32_t objref, ckpt_pb::M
   out.set_env_start(mm.layout.env_start);
   out.set_env_end(mm.layout.env_end);
   out.set_def_flags(mm.def_flags);
+  const uint64_t word_max = mm.word_bytes == 4 ? 0xffffffffu : ~uint64_t{0};
   for (const mm::AuxvEntry& entry : mm.auxv) {
+    if (entry.type == 0) break;  // AT_NULL
+    if (entry.type > word_max || entry.value > word_max) {
+      return base::Fail(base::Code::kTooBig,
+                        "checkpoint: auxv entry %llu does not fit a word of %u bytes (E2BIG)",
+                        static_cast<unsigned long long>(entry.type), mm.word_bytes);
+    }
     ckpt_pb::Auxv& auxv = *out.add_auxv();
     auxv.set_type(entry.type);
     auxv.set_value(entry.value);
   }
+  if (!mm.auxv.empty()) out.add_auxv();  // the terminator, AT_NULL, whatever stood there
   out.set_map_count(mm.map_count());
+  return {};
 }
 
 base::Result<void> ModelSource::CollectVmas(MmEntry& entry, uint32_t objref, mm::Pid pid) {
@@ -172,6 +189,11 @@ base::Result<void> ModelSource::DescribeVma(const Vma& vma, mm::Pid pid, ckpt_pb
                         unsupported.name);
     }
   }
+  if ((vma.flags & mm::VM_NONLINEAR) != 0 && (vma.file == nullptr || !vma.is_shared())) {
+    return base::Fail(base::Code::kUnsupported,
+                      "checkpoint process %u: vma at %#llx is non-linear and not a shared mapping (ENOSYS)",
+                      pid, start);
+  }
   if (vma.special != mm::Special::kNone && vma.special != mm::Special::kVdso) {
     return base::Fail(base::Code::kUnsupported,
                       "checkpoint process %u: vma at %#llx is a special mapping other than [vdso] (ENOSYS)",
@@ -182,6 +204,7 @@ base::Result<void> ModelSource::DescribeVma(const Vma& vma, mm::Pid pid, ckpt_pb
   out.set_flags(vma.flags);
   out.set_pgoff(vma.pgoff);
   out.set_kind(KindOf(vma));
+  out.set_anon_vma(vma.anon_vma);
   out.set_file_objref(FileRef(vma.file));
   if (vma.file != nullptr) mapped_files_.insert(out.file_objref());
   return {};
@@ -201,9 +224,10 @@ base::Result<void> ModelSource::CollectFiles() {
     out.set_deleted(file->deleted);
     if (file->disk() == nullptr) continue;
     if (file->deleted && InFolder(*file)) {
-      return base::Fail(base::Code::kUnsupported,
-                        "checkpoint: file '%s' was unlinked from its disk folder and is still mapped (ENOSYS)",
-                        base::Printable(file->name()).c_str());
+      return base::Fail(
+          base::Code::kUnsupported,
+          "checkpoint: file '%s' was unlinked from its disk folder and is still mapped (ENOSYS)",
+          base::Printable(file->name()).c_str());
     }
     DescribeRecipe(file->disk()->recipe(), *out.mutable_recipe());
     out.set_recipe_end(file->disk()->recipe_end());
@@ -240,17 +264,10 @@ base::Result<ModifiedRun> ModelSource::NextModified(uint32_t mm_ref, uint64_t fi
     }
     return ModifiedRun{};
   }
-  const mm::DirtyRun run = mm::next_dirty_run(*vma, first * kPageSize, end * kPageSize, ~uint64_t{0});
-  if (run.pages == 0) return ModifiedRun{};
   // Cut where exclusive pages and shared ones meet, so that only the latter are looked up.
-  const auto shared_at = [&](uint64_t page) {
-    return machine_.frames.at(mm::pte_pfn(*mm.pgtable.find(page * kPageSize))).mapcount > 1;
-  };
-  ModifiedRun modified{run.start / kPageSize, 1, shared_at(run.start / kPageSize)};
-  while (modified.count < run.pages && shared_at(modified.first + modified.count) == modified.maybe_shared) {
-    ++modified.count;
-  }
-  return modified;
+  const mm::DirtyRun run =
+      mm::next_dirty_run(*vma, first * kPageSize, end * kPageSize, ~uint64_t{0}, mm::Cut::kAtShared);
+  return ModifiedRun{run.start / kPageSize, run.pages, run.shared};
 }
 
 uint32_t ModelSource::PageIdentity(uint32_t mm_ref, uint64_t page) {
@@ -267,16 +284,20 @@ ModifiedRun ModelSource::NextOfObject(uint32_t file, uint64_t first) {
 }
 
 // Pages on disk or in the cache whose bytes are not what the recipe makes.
-const std::set<uint64_t>& ModelSource::Changed(uint32_t file_ref) {
+base::Result<const std::set<uint64_t>*> ModelSource::Changed(uint32_t file_ref) {
   const auto [place, first_time] = changed_.try_emplace(file_ref);
-  if (!first_time) return place->second;
   const mm::File& file = *files_.at(file_ref);
-  if (file.disk() == nullptr) return place->second;
-  (void)file.disk()->ForEachChanged([&](uint64_t index, const std::byte*) { place->second.insert(index); });
+  if (!first_time || file.disk() == nullptr) return &place->second;
+  const auto listed =
+      file.disk()->ForEachChanged([&](uint64_t index, const std::byte*) { place->second.insert(index); });
+  if (!listed) {
+    changed_.erase(place);
+    return base::FailErrno(listed.error().err, "read file '%s'", base::Printable(file.name()).c_str());
+  }
   for (const auto& [index, pfn] : file.mapping.pages) {
     if (machine_.frames.at(pfn).dirty()) place->second.insert(index);
   }
-  return place->second;
+  return &place->second;
 }
 
 base::Result<std::vector<PageRun>> ModelSource::ChangedPages(uint32_t file_ref) {
@@ -284,9 +305,10 @@ base::Result<std::vector<PageRun>> ModelSource::ChangedPages(uint32_t file_ref) 
   std::vector<PageRun> runs;
   if (InFolder(file)) return runs;  // the folder has them
   mm::PageBytes bytes;
-  for (const uint64_t index : Changed(file_ref)) {
+  for (const uint64_t index : *TRY(Changed(file_ref))) {
     if (index >= file.size_pages()) break;
     TRY_VOID(ReadFilePage(file, index, bytes));
+    ZeroPastEnd(file, index, bytes);
     const bool zero = std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{0}; });
     const auto kind = zero ? PageRun::ZERO : PageRun::STORED;
     if (!runs.empty() && runs.back().kind() == kind && runs.back().first() + runs.back().count() == index) {
@@ -329,7 +351,9 @@ base::Result<void> ModelSource::Read(const PageRun& run, std::span<std::byte> ou
     const std::span<std::byte> page = out.subspan(i * kPageSize, kPageSize);
     const uint64_t number = run.first() + i;
     if (run.owner() != PageRun::MM) {
-      TRY_VOID(ReadFilePage(*files_.at(run.objref()), number, page));
+      const mm::File& file = *files_.at(run.objref());
+      TRY_VOID(ReadFilePage(file, number, page));
+      if (run.owner() == PageRun::DISK) ZeroPastEnd(file, number, page);
       continue;
     }
     const mm::Pte* pte = mms_.at(run.objref()).mm->pgtable.find(number * kPageSize);
@@ -366,7 +390,9 @@ ContentRun ModelSource::FileContent(const mm::FilePtr& file, uint64_t first, uin
     return {Content::kZero, first, std::min(count, next->first - index)};
   }
   const uint32_t ref = FileRef(file);
-  const std::set<uint64_t>& changed = Changed(ref);
+  const base::Result<const std::set<uint64_t>*> listed = Changed(ref);
+  if (!listed) return {Content::kBytes, first, 1};  // reading them says what is wrong
+  const std::set<uint64_t>& changed = **listed;
   const auto next = changed.lower_bound(index);
   if (next != changed.end() && *next == index) return {Content::kBytes, first, 1};
   if (next != changed.end()) count = std::min(count, *next - index);

@@ -53,10 +53,10 @@ class ModelSource final : public MemorySource {
   base::Result<void> CollectVmas(MmEntry& entry, uint32_t objref, mm::Pid pid);
   base::Result<void> DescribeVma(const mm::Vma& vma, mm::Pid pid, ckpt_pb::Vma& out);
   base::Result<void> CollectFiles();
-  void DescribeMm(const mm::MmStruct& mm, uint32_t objref, ckpt_pb::Mm& out) const;
+  base::Result<void> DescribeMm(const mm::MmStruct& mm, uint32_t objref, ckpt_pb::Mm& out) const;
   base::Result<void> WriteBack();
   uint32_t FileRef(const mm::FilePtr& file);
-  const std::set<uint64_t>& Changed(uint32_t file);
+  base::Result<const std::set<uint64_t>*> Changed(uint32_t file);
   ContentRun AbsentContent(const mm::Vma& vma, uint64_t first, uint64_t end);
   ContentRun FileContent(const mm::FilePtr& file, uint64_t first, uint64_t count, uint64_t index);
   base::Result<void> ReadFilePage(const mm::File& file, uint64_t index, std::span<std::byte> out) const;

@@ -1,5 +1,7 @@
 #include "cli/checkpoint.h"
 
+#include <sys/stat.h>
+
 #include "ckpt/model_source.h"
 
 namespace cli {
@@ -9,12 +11,29 @@ constexpr std::string_view kLabelMark = "{label}";
 
 std::string PathFor(const std::string& output, const std::string& label) {
   std::string path = output;
-  const size_t mark = path.find(kLabelMark);
-  if (mark != std::string::npos) path.replace(mark, kLabelMark.size(), label);
+  for (size_t mark = path.find(kLabelMark); mark != std::string::npos;
+       mark = path.find(kLabelMark, mark + label.size())) {
+    path.replace(mark, kLabelMark.size(), label);
+  }
   return path;
 }
 
 }  // namespace
+
+base::Result<void> CheckOutputIsNot(const std::string& output, const std::vector<std::string>& labels,
+                                    const std::string& workload) {
+  struct stat input = {};
+  if (stat(workload.c_str(), &input) != 0) return {};
+  for (const std::string& label : labels) {
+    const std::string path = PathFor(output, label);
+    struct stat there = {};
+    if (stat(path.c_str(), &there) != 0 || there.st_ino != input.st_ino || there.st_dev != input.st_dev)
+      continue;
+    return base::Fail(base::Code::kInvalid, "-o '%s' is the workload itself: name another file",
+                      base::Printable(path).c_str());
+  }
+  return {};
+}
 
 base::Result<nlohmann::ordered_json> WriteCheckpoint(mm::Machine& machine,
                                                      const workload::CheckpointRequest& request,
@@ -45,6 +64,7 @@ base::Result<workload::Next> CheckpointWriter::operator()(mm::Machine& machine,
   const bool end = request.label == workload::kEndLabel;
   const bool wanted = settings_.at.empty() ? !end : request.label == settings_.at;
   if (!wanted) return workload::Next::kGoOn;
+  reached_ = true;
   if (!settings_.output.empty()) {
     json_.push_back(
         TRY(WriteCheckpoint(machine, request, PathFor(settings_.output, request.label), settings_)));

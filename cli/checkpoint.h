@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "ckpt/dump.h"
 #include "cli/command.h"
@@ -24,13 +25,20 @@ class CheckpointWriter {
   // The executor's callback.
   base::Result<workload::Next> operator()(mm::Machine& machine, const workload::CheckpointRequest& request);
 
+  // Whether a label that was wanted came by.
+  bool reached() const { return reached_; }
   size_t written() const { return json_.size(); }
   const nlohmann::ordered_json& json() const { return json_; }
 
  private:
   Settings settings_;
+  bool reached_ = false;
   nlohmann::ordered_json json_ = nlohmann::ordered_json::array();
 };
+
+// kInvalid if -o would replace the workload that is being run.
+base::Result<void> CheckOutputIsNot(const std::string& output, const std::vector<std::string>& labels,
+                                    const std::string& workload);
 
 // One image of `machine`; the report is printed and returned as JSON.
 base::Result<nlohmann::ordered_json> WriteCheckpoint(mm::Machine& machine,

@@ -27,6 +27,10 @@ void AddDiff(CLI::App& app, Action& action);
 void AddShow(CLI::App& app, Action& action);
 void AddVerify(CLI::App& app, Action& action);
 
+// A flag that takes no value, and an option whose value must not be empty (an unset shell variable).
+void AddFlag(CLI::App& command, const std::string& names, bool& flag, const std::string& help);
+CLI::Option* AddText(CLI::App& command, const std::string& names, std::string& text, const std::string& help);
+
 // --level, --threads, --no-sync of the commands that write an image.
 struct ImageOptions {
   int level = 1;

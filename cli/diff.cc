@@ -90,15 +90,15 @@ int Diff(const DiffCommand& command) {
 void AddDiff(CLI::App& app, Action& action) {
   auto command = std::make_shared<DiffCommand>();
   CLI::App* diff = app.add_subcommand("diff", "Compare two memories (0: same, 1: different, 2: trouble)");
-  diff->add_option("A", command->a, "An image, or WORKLOAD@LABEL")->required();
-  diff->add_option("B", command->b, "An image, or WORKLOAD@LABEL")->required();
-  diff->add_option("--disk", command->memory.disk_dir, "The folder that holds the files of an image");
-  diff->add_flag("--accept-changed", command->memory.accept_changed,
-                 "Use files that are not the recorded ones");
-  diff->add_flag("--drop-past-eof", command->memory.drop_past_eof,
-                 "Drop modified pages past the end of their file");
-  diff->add_flag("--json", command->json, "Print JSON");
-  diff->add_flag("-q,--quiet", command->quiet, "Only the exit code");
+  AddText(*diff, "A", command->a, "An image, or WORKLOAD@LABEL")->required();
+  AddText(*diff, "B", command->b, "An image, or WORKLOAD@LABEL")->required();
+  AddText(*diff, "--disk", command->memory.disk_dir, "The folder that holds the files of an image");
+  AddFlag(*diff, "--accept-changed", command->memory.accept_changed,
+          "Use files that are not the recorded ones");
+  AddFlag(*diff, "--drop-past-eof", command->memory.drop_past_eof,
+          "Drop modified pages past the end of their file");
+  AddFlag(*diff, "--json", command->json, "Print JSON");
+  AddFlag(*diff, "-q,--quiet", command->quiet, "Only the exit code");
   diff->callback([command, &action] { action = [command] { return Diff(*command); }; });
 }
 

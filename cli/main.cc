@@ -1,7 +1,10 @@
 // ckpt: the command line. Every subcommand is a file of its own.
+#include <fcntl.h>
+
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <system_error>
 
 #include "cli/command.h"
 #include "cli/print.h"
@@ -13,6 +16,21 @@ constexpr char kDescription[] =
     "Checkpoint and restart process memory, saving only what the process changed.\n"
     "Exit codes: 0 good; 1 the answer is no (different, damaged, expectation not met); 2 trouble.";
 
+// What may stand first on the command line: a command, or an option of ckpt itself.
+bool KnownWord(const CLI::App& app, const std::string& word) {
+  const auto named =
+      app.get_subcommands([&](const CLI::App* command) { return command->get_name() == word; });
+  return !named.empty() || word == "-h" || word == "--help" || word == "--version";
+}
+
+// A closed descriptor 0, 1 or 2 would be given to the next file that is opened, and what is printed would
+// go into that: each gets a place where its use fails.
+void FillStandardDescriptors() {
+  for (int fd = 0; fd <= 2; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0) (void)open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
+  }
+}
+
 int Main(int argc, char** argv) {
   CLI::App app(kDescription, "ckpt");
   app.set_version_flag("--version", "ckpt " CKPT_VERSION);
@@ -20,7 +38,7 @@ int Main(int argc, char** argv) {
   app.failure_message([](const CLI::App* failed, const CLI::Error& error) {
     std::string name = failed->get_name();
     if (!failed->get_subcommands().empty()) name += " " + failed->get_subcommands().front()->get_name();
-    return "ckpt: " + std::string(error.what()) + "; see '" + name + " --help'\n";
+    return "ckpt: " + base::Printable(error.what(), 4096) + "; see '" + name + " --help'\n";
   });
   Action action;
   AddRun(app, action);
@@ -28,18 +46,32 @@ int Main(int argc, char** argv) {
   AddDiff(app, action);
   AddShow(app, action);
   AddVerify(app, action);
+  CatchSignals();
+  if (const std::string word = argc > 1 ? argv[1] : ""; argc > 1 && !KnownWord(app, word)) {
+    return PrintError({base::Code::kInvalid, "there is no command '" + word + "': see 'ckpt --help'"});
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? Finish(kExitGood) : kExitTrouble;
   }
-  CatchSignals();
   const int code = Finish(action());
   RaiseCaughtSignal();
   return code;
 }
 
 }  // namespace
+
+void AddFlag(CLI::App& command, const std::string& names, bool& flag, const std::string& help) {
+  command.add_flag(names, flag, help)->disable_flag_override();
+}
+
+CLI::Option* AddText(CLI::App& command, const std::string& names, std::string& text,
+                     const std::string& help) {
+  return command.add_option(names, text, help)
+      ->check(CLI::Validator(
+          [](std::string& value) { return std::string(value.empty() ? "it is empty" : ""); }, "", ""));
+}
 
 void AddImageOptions(CLI::App& command, ImageOptions& options) {
   command.add_option("--level", options.level, "zstd level of the page data")
@@ -50,7 +82,7 @@ void AddImageOptions(CLI::App& command, ImageOptions& options) {
                   "Threads that compress (0: one for each core); the image is the same")
       ->check(CLI::Range(0u, image::kThreadsMax))
       ->capture_default_str();
-  command.add_flag("--no-sync", options.no_sync, "Do not wait for the disk: for benchmarks");
+  AddFlag(command, "--no-sync", options.no_sync, "Do not wait for the disk: for benchmarks");
 }
 
 image::WriteOptions WriteOptionsOf(const ImageOptions& options) {
@@ -65,10 +97,13 @@ image::WriteOptions WriteOptionsOf(const ImageOptions& options) {
 }  // namespace cli
 
 int main(int argc, char** argv) {
+  cli::FillStandardDescriptors();
   try {
     return cli::Main(argc, argv);
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "ckpt: out of memory\n");
+  } catch (const std::system_error& error) {
+    std::fprintf(stderr, "ckpt: the system gives no thread or memory: %s\n", error.what());
   } catch (const std::exception& error) {
     std::fprintf(stderr, "ckpt: %s\n", error.what());
   }

@@ -15,10 +15,21 @@ namespace {
 
 volatile std::sig_atomic_t g_signal = 0;
 
+constexpr size_t kLineMax = 8192;  // of an error: names in it were cut before
+
+// A second signal changes nothing: what is under way is being undone.
 void OnSignal(int signal) {
-  if (g_signal != 0) _exit(128 + signal);
-  g_signal = signal;
+  if (g_signal == 0) g_signal = signal;
   g_stop.store(true);
+}
+
+// A progress line stands on the terminal: it goes before anything else is printed.
+bool g_progress_shown = false;
+
+void ClearProgress() {
+  if (!g_progress_shown) return;
+  std::fprintf(stderr, "\r\033[K");
+  g_progress_shown = false;
 }
 
 std::string Number(uint64_t value) { return std::to_string(value); }
@@ -31,7 +42,11 @@ void CatchSignals() {
   struct sigaction action = {};
   action.sa_handler = OnSignal;
   sigemptyset(&action.sa_mask);
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction old = {};
+    sigaction(signal, nullptr, &old);
+    if (old.sa_handler != SIG_IGN) sigaction(signal, &action, nullptr);  // nohup, background jobs
+  }
   // Writing into a closed pipe and past a file size limit are errors here, not ends of the program.
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
@@ -44,13 +59,18 @@ void RaiseCaughtSignal() {
 }
 
 int PrintError(const base::Error& error) {
-  std::fprintf(stderr, "ckpt: %s\n", error.what.c_str());
+  ClearProgress();
+  std::fprintf(stderr, "ckpt: %s\n", base::Printable(error.what, kLineMax).c_str());
   return error.code == base::Code::kExpectation ? kExitNo : kExitTrouble;
 }
 
-void PrintNotice(const std::string& what) { std::fprintf(stderr, "ckpt: notice: %s\n", what.c_str()); }
+void PrintNotice(const std::string& what) {
+  ClearProgress();
+  std::fprintf(stderr, "ckpt: notice: %s\n", base::Printable(what, kLineMax).c_str());
+}
 
 bool PrintText(const std::string& text) {
+  ClearProgress();
   return std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
 }
 
@@ -114,16 +134,14 @@ Progress::Progress(std::string what, uint64_t total)
       start_(std::chrono::steady_clock::now()),
       last_(start_) {}
 
-Progress::~Progress() {
-  if (shown_) std::fprintf(stderr, "\r\033[K");
-}
+Progress::~Progress() { ClearProgress(); }
 
 void Progress::Update(uint64_t done) {
   using std::chrono::milliseconds;
   const auto now = std::chrono::steady_clock::now();
   if (!terminal_ || now - start_ < milliseconds(1000) || now - last_ < milliseconds(200)) return;
   last_ = now;
-  shown_ = true;
+  g_progress_shown = true;
   if (total_ > 0) {
     constexpr uint64_t kWidth = 30;
     const uint64_t full = std::min(done, total_) * kWidth / total_;

@@ -17,7 +17,7 @@ namespace cli {
 
 // Set by SIGINT and SIGTERM; long operations poll it.
 extern std::atomic<bool> g_stop;
-// Installs the handlers. A second signal ends the program at once.
+// Installs the handlers, but for signals that were ignored when the program began.
 void CatchSignals();
 // Ends the program by the signal that was caught, if one was, so that a shell sees it.
 void RaiseCaughtSignal();
@@ -57,7 +57,6 @@ class Progress {
   std::string what_;
   uint64_t total_;
   bool terminal_;
-  bool shown_ = false;
   std::chrono::steady_clock::time_point start_;
   std::chrono::steady_clock::time_point last_;
 };

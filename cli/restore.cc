@@ -34,6 +34,9 @@ base::Result<void> Resume(const RestoreCommand& command, RestoredImage& restored
                           uint64_t& steps) {
   const workload::Script script = TRY(workload::Script::Load(command.resume));
   TRY_VOID(CheckLabel(script, command.checkpoint.at));
+  if (!command.checkpoint.output.empty()) {
+    TRY_VOID(CheckOutputIsNot(command.checkpoint.output, {command.checkpoint.at}, command.resume));
+  }
   workload::Options options{.disk_dir = command.memory.disk_dir, .stop = &g_stop};
   options.after_step = [&](mm::Machine& machine, const std::string& where) -> base::Result<void> {
     ++steps;
@@ -42,6 +45,11 @@ base::Result<void> Resume(const RestoreCommand& command, RestoredImage& restored
   const auto executor = TRY(workload::Executor::Resume(script, std::move(restored.machine),
                                                        restored.image->workload_state(), std::move(options)));
   TRY_VOID(executor->Run(std::ref(writer)));
+  if (!writer.reached()) {
+    return base::Fail(base::Code::kInvalid,
+                      "checkpoint '%s' lies behind the one that '%s' holds: it is not reached",
+                      base::Printable(command.checkpoint.at).c_str(), base::Printable(command.image).c_str());
+  }
   restored.machine = executor->TakeMachine();
   return {};
 }
@@ -110,21 +118,22 @@ void AddRestore(CLI::App& app, Action& action) {
   auto command = std::make_shared<RestoreCommand>();
   CLI::App* restore =
       app.add_subcommand("restore", "Rebuild the memory of an image, and run the rest of its workload");
-  restore->add_option("IMAGE", command->image, "The image")->required();
-  restore->add_option("--resume", command->resume, "Run the rest of this workload from the restored memory");
-  restore->add_option("-o,--output", command->checkpoint.output,
-                      "Write an image of the memory at the end, or at --at");
-  restore->add_option("--at", command->checkpoint.at, "With --resume: stop at this label");
-  restore->add_option("--disk", command->memory.disk_dir, "The folder that holds the files of the image");
-  restore->add_flag("--accept-changed", command->memory.accept_changed,
-                    "Use files that are not the recorded ones");
-  restore->add_flag("--drop-past-eof", command->memory.drop_past_eof,
-                    "Drop modified pages past the end of their file");
+  AddText(*restore, "IMAGE", command->image, "The image")->required();
+  AddText(*restore, "--resume", command->resume, "Run the rest of this workload from the restored memory");
+  AddText(*restore, "-o,--output", command->checkpoint.output,
+          "Write an image of the memory at the end, or at --at");
+  AddText(*restore, "--at", command->checkpoint.at, "With --resume: stop at this label");
+  AddText(*restore, "--disk", command->memory.disk_dir, "The folder that holds the files of the image");
+  AddFlag(*restore, "--accept-changed", command->memory.accept_changed,
+          "Use files that are not the recorded ones");
+  AddFlag(*restore, "--drop-past-eof", command->memory.drop_past_eof,
+          "Drop modified pages past the end of their file");
   AddImageOptions(*restore, command->checkpoint.image);
-  restore->add_flag("--validate", command->validate, "Check every invariant of the model");
-  restore->add_flag("--text-dump", command->text_dump, "Print the machine as text at the end");
-  restore->add_flag("--json", command->checkpoint.json, "Print JSON");
-  restore->add_flag("-q,--quiet", command->checkpoint.quiet, "Print errors only");
+  AddFlag(*restore, "--validate", command->validate, "Check every invariant of the model");
+  AddFlag(*restore, "--text-dump", command->text_dump, "Print the machine as text at the end");
+  AddFlag(*restore, "--json", command->checkpoint.json, "Print JSON");
+  restore->get_option("--json")->excludes(restore->get_option("--text-dump"));
+  AddFlag(*restore, "-q,--quiet", command->checkpoint.quiet, "Print errors only");
   restore->callback([command, &action] { action = [command] { return Restore(*command); }; });
 }
 

@@ -22,7 +22,9 @@ struct RunCommand {
 base::Result<void> CheckOutput(const RunCommand& command, const workload::Script& script) {
   const CheckpointWriter::Settings& checkpoint = command.checkpoint;
   if (!checkpoint.at.empty()) TRY_VOID(CheckLabel(script, checkpoint.at));
-  if (checkpoint.output.empty() || !checkpoint.at.empty()) return {};
+  if (checkpoint.output.empty()) return {};
+  if (!checkpoint.at.empty()) return CheckOutputIsNot(checkpoint.output, {checkpoint.at}, command.workload);
+  TRY_VOID(CheckOutputIsNot(checkpoint.output, script.labels(), command.workload));
   if (checkpoint.output.find("{label}") != std::string::npos) return {};
   if (script.labels().size() == 1) return {};
   if (script.labels().empty()) {
@@ -74,16 +76,17 @@ int Run(const RunCommand& command) {
 void AddRun(CLI::App& app, Action& action) {
   auto command = std::make_shared<RunCommand>();
   CLI::App* run = app.add_subcommand("run", "Run a workload on the model; checkpoint steps write images");
-  run->add_option("WORKLOAD", command->workload, "The workload, ckpt-workload(5)")->required();
-  run->add_option("-o,--output", command->checkpoint.output, "The image; {label} in it stands for the label");
-  run->add_option("--at", command->checkpoint.at,
-                  "Write only this checkpoint, and stop there; 'end': after the last step");
-  run->add_option("--disk", command->disk_dir, "Keep the workload's files in this folder");
+  AddText(*run, "WORKLOAD", command->workload, "The workload, ckpt-workload(5)")->required();
+  AddText(*run, "-o,--output", command->checkpoint.output, "The image; {label} in it stands for the label");
+  AddText(*run, "--at", command->checkpoint.at,
+          "Write only this checkpoint, and stop there; 'end': after the last step");
+  AddText(*run, "--disk", command->disk_dir, "Keep the workload's files in this folder");
   AddImageOptions(*run, command->checkpoint.image);
-  run->add_flag("--validate", command->validate, "Check every invariant of the model after each step");
-  run->add_flag("--text-dump", command->text_dump, "Print the machine as text at the end");
-  run->add_flag("--json", command->checkpoint.json, "Print JSON");
-  run->add_flag("-q,--quiet", command->checkpoint.quiet, "Print errors only");
+  AddFlag(*run, "--validate", command->validate, "Check every invariant of the model after each step");
+  AddFlag(*run, "--text-dump", command->text_dump, "Print the machine as text at the end");
+  AddFlag(*run, "--json", command->checkpoint.json, "Print JSON");
+  run->get_option("--json")->excludes(run->get_option("--text-dump"));
+  AddFlag(*run, "-q,--quiet", command->checkpoint.quiet, "Print errors only");
   run->callback([command, &action] { action = [command] { return Run(*command); }; });
 }
 

@@ -144,9 +144,11 @@ base::Result<ordered_json> ImageJson(const image::Reader& image, const ShowComma
 void PrintVmas(const image::Reader& image, const ckpt_pb::Mm& mm) {
   for (const ckpt_pb::Vma& vma : image.vmas(mm.objref()).vma()) {
     const std::string name = base::Printable(VmaFileName(image, vma));
-    PrintText(Format("  %012llx-%012llx %s %8llu  %-16s%s%s\n", Big(vma.start()), Big(vma.end()),
-                     Perms(vma.flags()).c_str(), Big(vma.pgoff()), kVmaKinds[vma.kind()],
-                     name.empty() ? "" : " ", name.c_str()));
+    std::string line = Format("  %012llx-%012llx %s %8llu  ", Big(vma.start()), Big(vma.end()),
+                              Perms(vma.flags()).c_str(), Big(vma.pgoff()));
+    line += name.empty() ? std::string(kVmaKinds[vma.kind()])
+                         : Format("%-16s %s", kVmaKinds[vma.kind()], name.c_str());
+    PrintText(line + "\n");
   }
 }
 
@@ -206,11 +208,11 @@ int Show(const ShowCommand& command) {
 void AddShow(CLI::App& app, Action& action) {
   auto command = std::make_shared<ShowCommand>();
   CLI::App* show = app.add_subcommand("show", "Print what an image holds");
-  show->add_option("IMAGE", command->image, "The image")->required();
-  show->add_flag("--vmas", command->vmas, "Also every vma");
-  show->add_flag("--files", command->files, "Also the files of which no page is stored");
-  show->add_flag("--pages", command->pages, "Also every run of pages");
-  show->add_flag("--json", command->json, "Print JSON");
+  AddText(*show, "IMAGE", command->image, "The image")->required();
+  AddFlag(*show, "--vmas", command->vmas, "Also every vma");
+  AddFlag(*show, "--files", command->files, "Also the files of which no page is stored");
+  AddFlag(*show, "--pages", command->pages, "Also every run of pages");
+  AddFlag(*show, "--json", command->json, "Print JSON");
   show->callback([command, &action] { action = [command] { return Show(*command); }; });
 }
 

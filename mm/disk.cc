@@ -192,10 +192,10 @@ SysResult<void> OverlayDisk::PunchHole(Pgoff first, Pgoff end) {
 SysResult<void> OverlayDisk::ForEachChanged(const std::function<void(Pgoff, const std::byte*)>& visit) const {
   PageBytes made;
   for (const auto& [index, page] : pages_) {
-    SYS_TRY_VOID(ReadBase(index, made));
     static constexpr PageBytes kZeros{};
     const PageBytes& now = page == nullptr ? kZeros : *page;
-    if (now != made) visit(index, page == nullptr ? nullptr : page->data());
+    // What cannot be read any more cannot be proved to be the same.
+    if (!ReadBase(index, made) || now != made) visit(index, page == nullptr ? nullptr : page->data());
   }
   return {};
 }

@@ -1,6 +1,5 @@
 #include "mm/fault.h"
 
-#include <cstring>
 #include <mutex>
 
 #include "mm/machine.h"
@@ -107,7 +106,7 @@ bool InstallFilePage(const Fault& f, Pfn pfn, bool anon) {
 Pfn EarlyCow(const Fault& f, Pfn page) {
   const Pfn copy = f.frames().alloc_page(Fill::kUninitialized);
   if (copy == kNoPfn) return kNoPfn;
-  std::memcpy(f.frames().bytes(copy), f.frames().bytes(page), kPageSize);
+  f.frames().copy_page(copy, page);
   f.frames().at(copy).flags |= PG_uptodate;
   f.vma.anon_vma = true;
   return copy;
@@ -170,7 +169,7 @@ VmFault CowBreak(const Fault& f, Pfn old_page) {
     return VM_FAULT_OOM;
   }
   f.vma.anon_vma = true;
-  if (source != kZeroPfn) std::memcpy(frames.bytes(copy), frames.bytes(source), kPageSize);
+  if (source != kZeroPfn) frames.copy_page(copy, source);
   frames.at(copy).flags |= PG_uptodate;
   machine.points.Reach(Point::kWpBeforeRevalidate);
 

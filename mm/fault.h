@@ -30,7 +30,7 @@ void unmap_mapping_range(Machine& machine, Mapping& mapping, Pgoff first, Pgoff 
 bool page_mkclean(Machine& machine, Pfn pfn);
 
 // The struct page behind a pte of `vma`: kNoPfn for special ptes (the zero page, raw frames).
-Pfn vm_normal_page(Pte pte);
+inline Pfn vm_normal_page(Pte pte) { return pte_special(pte) ? kNoPfn : pte_pfn(pte); }
 
 // Puts a new anonymous page at `addr`, whose pte must be none: how a restart fills private memory
 // (it needs no backing page first, and works under any protection). The caller's reference becomes

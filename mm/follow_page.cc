@@ -27,6 +27,16 @@ unsigned LookupFlags(DumpLookup lookup) {
   return 0;
 }
 
+// page_is_modified, for a vma that has a file or not.
+inline bool IsModified(const Machine& machine, bool has_file, Pte pte) {
+  const Pfn pfn = vm_normal_page(pte);
+  if (pfn == kNoPfn || pfn == kZeroPfn) return false;
+  if (!has_file) return true;
+  const Page& page = machine.frames.at(pfn);
+  if (machine.sem().dirty_rule == DirtyRule::kPageMapping) return page_mapping(machine, page) == nullptr;
+  return FileMapping(page) == nullptr;
+}
+
 }  // namespace
 
 const Mapping* page_mapping(const Machine& machine, const Page& page) {
@@ -64,13 +74,7 @@ Followed follow_page(Vma& vma, Vaddr addr, unsigned flags) {
 }
 
 bool page_is_modified(const Vma& vma, Pte pte) {
-  const Pfn pfn = vm_normal_page(pte);
-  if (pfn == kNoPfn || pfn == kZeroPfn) return false;
-  if (vma.file == nullptr) return true;
-  const Machine& machine = vma.mm->machine;
-  const Page& page = machine.frames.at(pfn);
-  if (machine.sem().dirty_rule == DirtyRule::kPageMapping) return page_mapping(machine, page) == nullptr;
-  return FileMapping(page) == nullptr;
+  return IsModified(vma.mm->machine, vma.file != nullptr, pte);
 }
 
 base::Result<Pfn> get_dirty_page(Vma& vma, Vaddr addr) {
@@ -97,9 +101,15 @@ base::Result<Pfn> get_dirty_page(Vma& vma, Vaddr addr) {
   return kNoPfn;
 }
 
-DirtyRun next_dirty_run(Vma& vma, Vaddr addr, Vaddr end, uint64_t pages_max) {
+DirtyRun next_dirty_run(Vma& vma, Vaddr addr, Vaddr end, uint64_t pages_max, Cut cut) {
   CHECK((vma.flags & (VM_SHARED | VM_MAYSHARE)) == 0);
+  // So many entries ahead of the one that is looked at, its Page is fetched.
+  constexpr Vaddr kAhead = 16;
   PageTable& table = vma.mm->pgtable;
+  const Machine& machine = vma.mm->machine;
+  const Frames& frames = machine.frames;
+  const bool has_file = vma.file != nullptr;
+  const bool looks_at_pages = has_file || cut == Cut::kAtShared;
   DirtyRun run;
   while (addr < end) {
     const Vaddr from = addr;
@@ -109,10 +119,19 @@ DirtyRun next_dirty_run(Vma& vma, Vaddr addr, Vaddr end, uint64_t pages_max) {
     const Vaddr stop = std::min(PageTable::LeafEnd(addr), end);
     for (; addr < stop; addr += kPageSize, ++pte) {
       CHECK_MSG(!pte_swap(*pte), "a swap entry where no swap area is in use");
-      const bool modified = pte_present(*pte) && page_is_modified(vma, *pte);
+      if (looks_at_pages && addr + kAhead * kPageSize < stop && pte_present(pte[kAhead])) {
+        __builtin_prefetch(&frames.at(pte_pfn(pte[kAhead])));
+      }
+      const bool modified = pte_present(*pte) && IsModified(machine, has_file, *pte);
       if (!modified && run.pages > 0) return run;
       if (!modified) continue;
-      if (run.pages == 0) run.start = addr;
+      const bool shared = cut == Cut::kAtShared && frames.at(pte_pfn(*pte)).mapcount > 1;
+      if (run.pages == 0) {
+        run.start = addr;
+        run.shared = shared;
+      } else if (shared != run.shared) {
+        return run;
+      }
       if (++run.pages == pages_max) return run;
     }
   }

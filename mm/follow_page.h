@@ -37,12 +37,15 @@ base::Result<Pfn> get_dirty_page(Vma& vma, Vaddr addr);
 // Consecutive addresses that get_dirty_page would answer with a page.
 struct DirtyRun {
   Vaddr start = 0;
-  uint64_t pages = 0;  // 0: none up to the end
+  uint64_t pages = 0;   // 0: none up to the end
+  bool shared = false;  // with Cut::kAtShared: all of them are mapped more than once; else none is
 };
+// kAtShared: a run also ends where pages that are mapped once and pages that are mapped more often meet.
+enum class Cut : uint8_t { kNo, kAtShared };
 // The next run of modified pages of `vma` in [addr, end), at most `pages_max` long. The same answers
 // as get_dirty_page with the default lookup, at a few nanoseconds a page: absent tables are skipped,
 // no reference is taken. Requires: the default dump_lookup; as get_dirty_page.
-DirtyRun next_dirty_run(Vma& vma, Vaddr addr, Vaddr end, uint64_t pages_max);
+DirtyRun next_dirty_run(Vma& vma, Vaddr addr, Vaddr end, uint64_t pages_max, Cut cut = Cut::kNo);
 
 // Whether a present pte of `vma` names a page that a checkpoint must save.
 bool page_is_modified(const Vma& vma, Pte pte);

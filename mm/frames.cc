@@ -8,12 +8,13 @@ namespace mm {
 namespace {
 
 constexpr size_t kHugePageSize = size_t{2} << 20;
+constexpr size_t kLineSize = 64;  // of the processor's caches
 
 // Address space for `bytes` bytes, without memory behind it until it is touched.
 void* Reserve(size_t bytes) {
   void* place =
       mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  CHECK(place != MAP_FAILED);
+  if (place == MAP_FAILED) return nullptr;
   // Huge pages make the host's part of a first touch cheap. Advice only: any answer is fine.
   (void)madvise(place, bytes, MADV_HUGEPAGE);
   return place;
@@ -29,14 +30,34 @@ Frames::Frames(uint64_t frame_count) : frame_count_(static_cast<uint32_t>(frame_
   CHECK(frame_count >= 2 && frame_count < static_cast<uint32_t>(kNoPfn));
   mem_map_ = static_cast<Page*>(Reserve(size_t{frame_count_} * sizeof(Page)));
   arena_ = static_cast<std::byte*>(Reserve(ArenaBytes(frame_count_)));
+  if (!reserved()) return;
   Page& zero = mem_map_[0];
   zero.flags = PG_reserved | PG_uptodate;
   zero.count = 1;
 }
 
 Frames::~Frames() {
-  munmap(mem_map_, size_t{frame_count_} * sizeof(Page));
-  munmap(arena_, ArenaBytes(frame_count_));
+  if (mem_map_ != nullptr) munmap(mem_map_, size_t{frame_count_} * sizeof(Page));
+  if (arena_ != nullptr) munmap(arena_, ArenaBytes(frame_count_));
+}
+
+void Frames::clear_page(Pfn pfn) {
+  std::byte* page = bytes(pfn);
+  const std::byte* next = NextFree(page);
+  for (size_t line = 0; line < kPageSize; line += kLineSize) {
+    __builtin_prefetch(next + line, 1);
+    std::memset(page + line, 0, kLineSize);
+  }
+}
+
+void Frames::copy_page(Pfn to, Pfn from) {
+  std::byte* page = bytes(to);
+  const std::byte* source = bytes(from);
+  const std::byte* next = NextFree(page);
+  for (size_t line = 0; line < kPageSize; line += kLineSize) {
+    __builtin_prefetch(next + line, 1);
+    std::memcpy(page + line, source + line, kLineSize);
+  }
 }
 
 Pfn Frames::alloc_page(Fill fill) {
@@ -45,7 +66,8 @@ Pfn Frames::alloc_page(Fill fill) {
     pfn = free_head_;
     free_head_ = at(pfn).lru_next;
     --nr_free_;
-    if (fill == Fill::kZero) std::memset(bytes(pfn), 0, kPageSize);
+    if (free_head_ != kNoPfn) __builtin_prefetch(&at(free_head_), 1);
+    if (fill == Fill::kZero) clear_page(pfn);
   } else if (fresh_ < frame_count_) {
     pfn = Pfn{fresh_++};
   } else {

@@ -20,15 +20,21 @@ enum class Fill : uint8_t { kZero, kUninitialized };
 
 class Frames {
  public:
-  // `frame_count` includes the zero page. Requires: 2 <= frame_count < 2^32 - 1. Address space that
-  // the operating system does not give is a CHECK: MachineConfig caps it first.
+  // `frame_count` includes the zero page. Requires: 2 <= frame_count < 2^32 - 1. Nothing but reserved()
+  // may be called unless that answers true.
   explicit Frames(uint64_t frame_count);
   ~Frames();
+  // Whether the operating system gave the address space.
+  bool reserved() const { return mem_map_ != nullptr && arena_ != nullptr; }
   Frames(const Frames&) = delete;
   Frames& operator=(const Frames&) = delete;
 
   // A frame with count 1, mapcount 0, no mapping and no flags; kNoPfn when memory is exhausted.
   Pfn alloc_page(Fill fill);
+  // Fill a page, and bring the frame that the next fault will take into the cache meanwhile: a fault
+  // waits for memory much longer than it works.
+  void clear_page(Pfn pfn);
+  void copy_page(Pfn to, Pfn from);
   void get_page(Pfn pfn) { ++at(pfn).count; }
   // Drops one reference; the last one frees the frame.
   void put_page(Pfn pfn) {
@@ -54,6 +60,10 @@ class Frames {
     return number;
   }
   void Free(Pfn pfn, Page& page);
+  // The bytes of the frame that is handed out next; `otherwise` where that is a fresh one.
+  const std::byte* NextFree(const std::byte* otherwise) const {
+    return free_head_ == kNoPfn ? otherwise : bytes(free_head_);
+  }
 
   uint32_t frame_count_;
   uint32_t fresh_ = 1;

@@ -14,7 +14,13 @@ base::Result<std::unique_ptr<Machine>> Machine::Create(const MachineConfig& conf
                       base::FormatSize(kMemoryMin).c_str(), base::FormatSize(kMemoryMax).c_str(),
                       base::FormatSize(config.memory_bytes).c_str());
   }
-  return std::unique_ptr<Machine>(new Machine(config));
+  std::unique_ptr<Machine> machine(new Machine(config));
+  if (!machine->frames.reserved()) {
+    return base::Fail(base::Code::kNoMemory,
+                      "a machine of %s: the system gives not that much address space (memory)",
+                      base::FormatSize(config.memory_bytes).c_str());
+  }
+  return machine;
 }
 
 Machine::Machine(const MachineConfig& config) : frames(config.memory_bytes / kPageSize), config_(config) {}
@@ -94,6 +100,12 @@ FilePtr Machine::AddFile(std::string name, FileKind kind, uint64_t size, std::un
 FilePtr Machine::create_file(std::string name, uint64_t size, std::unique_ptr<Disk> disk) {
   FilePtr file = AddFile(std::move(name), FileKind::kRegular, size, std::move(disk));
   CHECK(names_.emplace(file->name(), file).second);
+  return file;
+}
+
+FilePtr Machine::create_deleted_file(std::string name, uint64_t size, std::unique_ptr<Disk> disk) {
+  FilePtr file = AddFile(std::move(name), FileKind::kRegular, size, std::move(disk));
+  file->deleted = true;
   return file;
 }
 

@@ -93,6 +93,8 @@ class Machine {
   // ---- files ----
 
   FilePtr create_file(std::string name, uint64_t size, std::unique_ptr<Disk> disk);
+  // A file that was unlinked already: it has no name that could be looked up.
+  FilePtr create_deleted_file(std::string name, uint64_t size, std::unique_ptr<Disk> disk);
   FilePtr create_shmem(std::string name, uint64_t size);
   FilePtr dev_zero();
   // Every file that is alive: named, or deleted and still mapped.

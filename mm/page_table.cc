@@ -53,6 +53,7 @@ Pte* PageTable::alloc(Vaddr addr) {
 
 Pte* PageTable::next_leaf(Vaddr* addr, Vaddr end) {
   if (root_ == nullptr || *addr >= end) return nullptr;
+  if (Pte* here = find(*addr)) return here;  // the usual answer, at once
   Node* leaf = FindLeaf(root_, kLevels - 1, addr, end);
   return leaf == nullptr ? nullptr : &leaf->pte[Index(*addr, 0)];
 }

@@ -38,7 +38,7 @@ constexpr Switch kSwitches[] = {
     {"linear_file_pte", offsetof(Semantics, linear_file_pte), kLinearFilePtes, "2.6.18 mm/memory.c; 2.6.11",
      "M14", "DoFilePage"},
     {"dirty_rule", offsetof(Semantics, dirty_rule), kDirtyRules, "corrected; seed 004 as posted", "C07",
-     "page_is_modified"},
+     "IsModified"},
     {"dump_lookup", offsetof(Semantics, dump_lookup), kDumpLookups, "seed 004; 2.6.32; before", "C08",
      "get_dirty_page"},
 };

@@ -42,8 +42,6 @@ std::pair<Vaddr, Vaddr> RangeInVma(const Vma& vma, Pgoff first, Pgoff end) {
 
 }  // namespace
 
-Pfn vm_normal_page(Pte pte) { return pte_special(pte) ? kNoPfn : pte_pfn(pte); }
-
 void zap_page_range(Vma& vma, Vaddr start, Vaddr end, const ZapDetails* details) {
   std::lock_guard guard(vma.mm->page_table_lock);
   vma.mm->pgtable.walk(start, end, [&](Vaddr, Pte& pte) {

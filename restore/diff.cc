@@ -44,7 +44,8 @@ class Differ {
     std::map<uint32_t, const ckpt_pb::Process*> in_b;
     for (const ckpt_pb::Process& process : a_.processes().process()) in_a.emplace(process.pid(), &process);
     for (const ckpt_pb::Process& process : b_.processes().process()) in_b.emplace(process.pid(), &process);
-    std::set<std::pair<uint32_t, uint32_t>> compared;
+    std::map<uint32_t, uint32_t> partner_of_a;  // address spaces correspond one to one
+    std::map<uint32_t, uint32_t> partner_of_b;
     for (const auto& [pid, process] : in_a) {
       const auto other = in_b.find(pid);
       if (other == in_b.end()) {
@@ -52,9 +53,14 @@ class Differ {
         continue;
       }
       CompareProcess(*process, *other->second);
-      if (compared.emplace(process->mm_objref(), other->second->mm_objref()).second) {
-        TRY_VOID(CompareMm(pid, process->mm_objref(), other->second->mm_objref()));
+      const uint32_t mm_a = process->mm_objref();
+      const uint32_t mm_b = other->second->mm_objref();
+      const auto [in_first, new_a] = partner_of_a.emplace(mm_a, mm_b);
+      const auto [in_second, new_b] = partner_of_b.emplace(mm_b, mm_a);
+      if (in_first->second != mm_b || in_second->second != mm_a) {
+        Add({Difference::Kind::kLayout, pid, 0, 0, "shares its address space with other processes"});
       }
+      if (new_a || new_b) TRY_VOID(CompareMm(pid, mm_a, mm_b));
     }
     for (const auto& [pid, process] : in_b) {
       if (!in_a.contains(pid)) Add({Difference::Kind::kProcess, pid, 0, 0, "only in the second"});
@@ -64,14 +70,16 @@ class Differ {
 
  private:
   void Add(Difference difference) {
-    // Neighbouring pages that differ in the same way are one range.
-    if (!report_.differences.empty() && difference.kind == Difference::Kind::kContent) {
-      Difference& last = report_.differences.back();
-      if (last.kind == difference.kind && last.pid == difference.pid && last.end == difference.start) {
-        last.end = difference.end;
-        return;
-      }
+    // Neighbouring pages that differ are one range, be it in the list or behind its end.
+    const bool follows = difference.kind == Difference::Kind::kContent && last_.kind == difference.kind &&
+                         last_.pid == difference.pid && last_.end == difference.start && last_.end > 0;
+    if (follows) {
+      last_.end = difference.end;
+      if (report_.difference_count <= options_.differences_max)
+        report_.differences.back().end = difference.end;
+      return;
     }
+    last_ = difference;
     ++report_.difference_count;
     if (report_.differences.size() < options_.differences_max)
       report_.differences.push_back(std::move(difference));
@@ -132,16 +140,21 @@ class Differ {
     const auto& vmas_b = b_.vmas(mm_b).vma();
     auto in_a = vmas_a.begin();
     auto in_b = vmas_b.begin();
+    // The vmas whose bounds were reported: what is left of them is no difference of its own.
+    const ckpt_pb::Vma* told_a = nullptr;
+    const ckpt_pb::Vma* told_b = nullptr;
     while (in_a != vmas_a.end() || in_b != vmas_b.end()) {
       if (in_b == vmas_b.end() || (in_a != vmas_a.end() && in_a->end() <= in_b->start())) {
-        Add({Difference::Kind::kVma, pid, in_a->start(), in_a->end(),
-             "only in the first: " + Describe(*in_a, files_a_)});
+        if (told_a != &*in_a)
+          Add({Difference::Kind::kVma, pid, in_a->start(), in_a->end(),
+               "only in the first: " + Describe(*in_a, files_a_)});
         ++in_a;
         continue;
       }
       if (in_a == vmas_a.end() || in_b->end() <= in_a->start()) {
-        Add({Difference::Kind::kVma, pid, in_b->start(), in_b->end(),
-             "only in the second: " + Describe(*in_b, files_b_)});
+        if (told_b != &*in_b)
+          Add({Difference::Kind::kVma, pid, in_b->start(), in_b->end(),
+               "only in the second: " + Describe(*in_b, files_b_)});
         ++in_b;
         continue;
       }
@@ -150,6 +163,8 @@ class Differ {
       const uint64_t start = std::max(in_a->start(), in_b->start());
       const uint64_t end = std::min(in_a->end(), in_b->end());
       if (in_a->start() != in_b->start() || in_a->end() != in_b->end() || a != b) {
+        told_a = &*in_a;
+        told_b = &*in_b;
         Add({Difference::Kind::kVma, pid, start, end,
              Format("%#llx-%#llx %s against %#llx-%#llx %s", Big(in_a->start()), Big(in_a->end()), a.c_str(),
                     Big(in_b->start()), Big(in_b->end()), b.c_str())});
@@ -229,6 +244,7 @@ class Differ {
   std::map<uint32_t, const ckpt_pb::File*> files_a_;
   std::map<uint32_t, const ckpt_pb::File*> files_b_;
   DiffReport report_;
+  Difference last_{Difference::Kind::kProcess, 0, 0, 0, ""};
   std::byte bytes_a_[kPageSize];
   std::byte bytes_b_[kPageSize];
 };

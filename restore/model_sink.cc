@@ -65,11 +65,14 @@ base::Result<void> ModelSink::CreateFile(const ckpt_pb::File& file) {
       mm::OpenedContent content = TRY(mm::OpenContent(FromProto(file.recipe())));
       disk = std::make_unique<mm::OverlayDisk>(std::move(content), file.recipe_end());
     }
+    if (file.deleted()) {
+      files_.emplace(file.objref(), machine_->create_deleted_file(file.name(), file.size(), std::move(disk)));
+      return {};
+    }
     if (machine_->find_file(file.name()) != nullptr) {
       return Fail(Code::kInvalid, "the image has two files '%s'", base::Printable(file.name()).c_str());
     }
     created = machine_->create_file(file.name(), file.size(), std::move(disk));
-    if (file.deleted()) machine_->unlink(created);
   }
   files_.emplace(file.objref(), std::move(created));
   return {};
@@ -110,6 +113,7 @@ base::Result<void> ModelSink::Map(uint32_t mm_ref, const ckpt_pb::Vma& in) {
   vma->end = in.end();
   vma->flags = in.flags();
   vma->pgoff = in.pgoff();
+  vma->anon_vma = in.anon_vma();
   if (in.file_objref() != 0) vma->file = files_.at(in.file_objref());
   if (in.kind() == ckpt_pb::Vma::VDSO) vma->special = mm::Special::kVdso;
   mm::MmStruct& mm = *mms_.at(mm_ref);
@@ -209,6 +213,10 @@ base::Result<void> ModelSink::Seal() {
   // Every page has all its mappings now: those that have one may be written at once.
   for (const auto& [objref, mm] : mms_) {
     for (const auto& [start, vma] : mm->vmas()) mm::make_writable(*vma);
+  }
+  // A file that was cut between checkpoint and restart ends where it ends, also inside a written page.
+  for (const auto& [objref, file] : files_) {
+    if (auto* disk = dynamic_cast<mm::OverlayDisk*>(file->disk())) (void)disk->Truncate(file->i_size);
   }
   stored_.clear();
   stored_.shrink_to_fit();

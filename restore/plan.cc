@@ -20,10 +20,14 @@ bool OnSystem(const ckpt_pb::Recipe& recipe) {
   return recipe.kind() == ckpt_pb::Recipe::REAL || recipe.kind() == ckpt_pb::Recipe::FOLDER;
 }
 
-std::string Identity(uint64_t device, uint64_t inode, uint64_t size, int64_t mtime_ns) {
-  return base::Format("device %llu inode %llu, %llu bytes, mtime %lld.%09lld", Big(device), Big(inode),
-                      Big(size), static_cast<long long>(mtime_ns / 1'000'000'000),
-                      static_cast<long long>(mtime_ns % 1'000'000'000));
+std::string Identity(uint64_t device, uint64_t inode, uint64_t size, int64_t mtime_ns,
+                     const std::string& build_id) {
+  std::string id;
+  for (const char c : build_id) id += base::Format("%02x", static_cast<unsigned char>(c));
+  if (!id.empty()) id = ", build-id " + id;
+  return id.insert(0, base::Format("device %llu inode %llu, %llu bytes, mtime %lld.%09lld", Big(device),
+                                   Big(inode), Big(size), static_cast<long long>(mtime_ns / 1'000'000'000),
+                                   static_cast<long long>(mtime_ns % 1'000'000'000)));
 }
 
 // Judges one file against what is there now; a changed size goes into `file`.
@@ -31,12 +35,13 @@ base::Result<void> DecideFile(ckpt_pb::File& file, const FileFact& fact, const P
                               Plan& plan) {
   ckpt_pb::Recipe& recipe = *file.mutable_recipe();
   const std::string path = Printable(recipe.path());
-  const std::string recorded = Identity(recipe.device(), recipe.inode(), recipe.size(), recipe.mtime_ns());
+  const std::string recorded =
+      Identity(recipe.device(), recipe.inode(), recipe.size(), recipe.mtime_ns(), recipe.build_id());
   if (!fact.exists) {
-    return Fail(Code::kChanged, "file '%s': %s; recorded was %s. Put it back to restart", path.c_str(),
-                fact.why_not.c_str(), recorded.c_str());
+    return Fail(Code::kChanged, "file '%s': %s; recorded was %s", path.c_str(), fact.why_not.c_str(),
+                recorded.c_str());
   }
-  const std::string found = Identity(fact.device, fact.inode, fact.size, fact.mtime_ns);
+  const std::string found = Identity(fact.device, fact.inode, fact.size, fact.mtime_ns, fact.build_id);
   const bool same_inode = fact.device == recipe.device() && fact.inode == recipe.inode();
   const bool same_size = fact.size == recipe.size();
   const bool same = same_inode && same_size && fact.mtime_ns == recipe.mtime_ns() &&

@@ -148,6 +148,10 @@ base::Result<void> Executor::CheckExpectation(const ScriptStep& step, const Step
                                               const std::string& where, mm::Process* process) {
   const std::optional<std::string> unmet =
       Unmet(*session_, step.step->expect(), result, process, resumed_ ? Counts::kIgnore : Counts::kCheck);
+  const std::string& expected = step.step->expect().outcome();
+  if (unmet && result.input_error && (expected.empty() || expected == kOk)) {
+    return std::unexpected(result.input_error->In(where));
+  }
   if (unmet) return base::Fail(base::Code::kExpectation, "%s: %s", where.c_str(), unmet->c_str());
   return options_.after_step ? options_.after_step(*session_->machine, where) : base::Result<void>{};
 }

@@ -31,6 +31,7 @@ base::Result<StepResult> DoExec(StepContext& context, const ckpt_pb::Step::Exec&
   if (!regions) {
     result.outcome = OutcomeName(regions.error());
     if (result.outcome.empty()) return std::unexpected(regions.error());
+    result.input_error = regions.error();
     result.detail = regions.error().what;
     return result;
   }

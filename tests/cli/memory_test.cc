@@ -1,0 +1,119 @@
+// Inputs that are not what a command needs: one line that names the file, exit 2, and no waiting.
+#include <gtest/gtest.h>
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "tests/cli/cli.h"
+
+namespace cli_test {
+namespace {
+
+using Args = std::vector<std::string>;
+
+class BadInput : public Commands {
+ protected:
+  BadInput() {
+    Image("base.img");
+    std::filesystem::create_directory(Path("folder"));
+    std::filesystem::create_symlink("nowhere", Path("dangling"));
+    std::filesystem::create_symlink("loop", Path("loop"));
+    EXPECT_EQ(mkfifo(Path("fifo").c_str(), 0600), 0);
+    Write("empty", "");
+    Write("junk", std::string(300, '\xfe') + std::string(300, '\0'));
+    Write("secret", kSmall);
+    EXPECT_EQ(chmod(Path("secret").c_str(), 0), 0);
+    // Nothing is unreadable for root.
+    if (geteuid() != 0) files_.push_back("secret");
+  }
+
+  std::vector<std::string> files_ = {"missing",       "missing/file", "small.textproto/file",
+                                     "folder",        "dangling",     "loop",
+                                     "fifo",          "empty",        "junk",
+                                     "/dev/null",     "/dev/zero",    "/dev/full",
+                                     "/proc/self/mem"};
+};
+
+TEST_F(BadInput, Images) {
+  files_.push_back("small.textproto");
+  for (const std::string& file : files_) {
+    EXPECT_TRUE(Refused(Ckpt({"restore", file}), 2, file));
+    EXPECT_TRUE(Refused(Ckpt({"restore", file, "-o", "out.img"}), 2, file));
+    EXPECT_TRUE(Refused(Ckpt({"show", file}), 2, file));
+    EXPECT_TRUE(Refused(Ckpt({"show", "--json", file}), 2, file));
+    EXPECT_TRUE(Refused(Ckpt({"verify", file}), 2, file));
+    EXPECT_TRUE(Refused(Ckpt({"diff", file, "base.img"}), 2, file));
+    EXPECT_TRUE(Refused(Ckpt({"diff", "base.img", file}), 2, file));
+  }
+  EXPECT_FALSE(Exists("out.img"));
+}
+
+TEST_F(BadInput, Workloads) {
+  files_.push_back("base.img");
+  for (const std::string& file : files_) {
+    EXPECT_TRUE(Refused(Ckpt({"run", file}), 2, file));
+    EXPECT_TRUE(Refused(Ckpt({"run", file, "-o", "out.img", "--at", "base"}), 2, file));
+    EXPECT_TRUE(Refused(Ckpt({"diff", file + "@base", "base.img"}), 2, file));
+    const Outcome resume = Ckpt({"restore", "base.img", "-o", "out.img", "--resume", file});
+    EXPECT_EQ(resume.exit_code, 2);
+    EXPECT_TRUE(OneLine(resume.err, file)) << file;
+  }
+  EXPECT_FALSE(Exists("out.img"));
+}
+
+// A program that a step executes, and a real file that is mapped, are looked for when they are needed.
+TEST_F(BadInput, ProgramsAndRealFiles) {
+  for (const std::string& name : files_) {
+    if (name == "/proc/self/mem") continue;
+    const std::string file = name.front() == '/' ? name : Path(name);
+    Write("exec.textproto",
+          "step { exec { path: \"" + file + "\" } }\nstep { checkpoint { label: \"base\" } }\n");
+    EXPECT_TRUE(Refused(Ckpt({"run", "exec.textproto", "-o", "out.img"}), 2, file));
+    if (name == "empty" || name == "junk") continue;  // a file like any other
+    Write("real.textproto",
+          "file { name: \"f\" real: \"" + file +
+              "\" }\nstep { map { region: \"m\" file: \"f\" } }\nstep { checkpoint { label: \"base\" } }\n");
+    EXPECT_TRUE(Refused(Ckpt({"run", "real.textproto", "-o", "out.img"}), 2, file));
+  }
+  EXPECT_FALSE(Exists("out.img"));
+}
+
+TEST_F(BadInput, AnExpectedFailureOfExecIsNone) {
+  Write("exec.textproto",
+        "step { exec { path: \"/nowhere\" } expect { outcome: \"ENOENT\" } }\n"
+        "step { exec { path: \"" +
+            Path("junk") + "\" } expect { outcome: \"ENOEXEC\" } }\n");
+  EXPECT_TRUE(Good(Ckpt({"run", "exec.textproto"})));
+}
+
+TEST_F(BadInput, ElfCutAtAnyLength) {
+  const std::string elf = support::ReadFile("/bin/true");
+  ASSERT_GT(elf.size(), 4096u);
+  for (size_t length = 1; length < 1200; length += 109) {
+    Write("cut.elf", elf.substr(0, length));
+    Write("exec.textproto", "step { exec { path: \"" + Path("cut.elf") + "\" } }\n");
+    EXPECT_TRUE(Refused(Ckpt({"run", "exec.textproto"}), 2, "cut.elf")) << length;
+  }
+}
+
+TEST_F(BadInput, AWorkloadCanComeFromAPipe) {
+  const Outcome piped = Ckpt({"run", "/dev/stdin"}, {.input = kSmall});
+  EXPECT_TRUE(Good(piped)) << piped;
+}
+
+// Which of the two a name of diff means.
+TEST_F(BadInput, MemoriesOfDiff) {
+  EXPECT_TRUE(Refused(Ckpt({"diff", "small.textproto@", "base.img"}), 2, "base, later, end"));
+  EXPECT_TRUE(Refused(Ckpt({"diff", "small.textproto@nope", "base.img"}), 2, "nope"));
+  EXPECT_TRUE(Refused(Ckpt({"diff", "small.textproto", "base.img"}), 2, "small.textproto"));
+  EXPECT_TRUE(Refused(Ckpt({"diff", "@", "@"}), 2));
+  std::filesystem::copy(Path("base.img"), Path("an@image"));
+  EXPECT_TRUE(Good(Ckpt({"diff", "an@image", "base.img"})));
+  Write("a@b.textproto", kSmall);
+  EXPECT_TRUE(Good(Ckpt({"diff", "a@b.textproto@base", "base.img"})));
+}
+
+}  // namespace
+}  // namespace cli_test

@@ -1,0 +1,229 @@
+// ckpt restore: the round trip, and what a changed file does to it.
+#include <gtest/gtest.h>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+
+#include "tests/cli/cli.h"
+
+namespace cli_test {
+namespace {
+
+using Args = std::vector<std::string>;
+
+class RestoreCommand : public Commands {};
+
+TEST_F(RestoreCommand, RoundTrip) {
+  Image("base.img");
+  const Outcome outcome = Ckpt({"restore", "base.img", "--validate"});
+  EXPECT_TRUE(Good(outcome));
+  EXPECT_EQ(outcome.out, "base.img: 2 processes, 6 pages restored\n");
+  ASSERT_TRUE(Good(Ckpt({"restore", "base.img", "-o", "again.img"})));
+  EXPECT_TRUE(Good(Ckpt({"diff", "again.img", "small.textproto@base"})));
+}
+
+TEST_F(RestoreCommand, ResumeEndsAsTheUninterruptedRun) {
+  Image("base.img");
+  ASSERT_TRUE(
+      Good(Ckpt({"restore", "base.img", "--validate", "--resume", "small.textproto", "-o", "end.img"})));
+  EXPECT_TRUE(Good(Ckpt({"diff", "end.img", "small.textproto@end"})));
+  const Outcome at =
+      Ckpt({"restore", "base.img", "--resume", "small.textproto", "--at", "later", "-o", "later.img"});
+  ASSERT_TRUE(Good(at));
+  EXPECT_TRUE(at.out.find("4 steps resumed") != std::string::npos) << at;
+  EXPECT_TRUE(Good(Ckpt({"diff", "later.img", "small.textproto@later"})));
+}
+
+TEST_F(RestoreCommand, AnImageCanBeWrittenOverItself) {
+  Image("base.img");
+  ASSERT_TRUE(Good(Ckpt({"restore", "base.img", "--resume", "small.textproto", "-o", "base.img"})));
+  EXPECT_TRUE(Good(Ckpt({"diff", "base.img", "small.textproto@end"})));
+}
+
+TEST_F(RestoreCommand, ALabelThatIsBehindUs) {
+  Image("later.img", "later");
+  for (const char* label : {"base", "later"}) {
+    const Outcome outcome =
+        Ckpt({"restore", "later.img", "--resume", "small.textproto", "--at", label, "-o", "out.img"});
+    EXPECT_EQ(outcome.exit_code, 2) << "exit 0 would say that out.img was written";
+    EXPECT_TRUE(OneLine(outcome.err, label));
+  }
+  EXPECT_FALSE(Exists("out.img"));
+}
+
+TEST_F(RestoreCommand, TheWrongWorkload) {
+  Image("base.img");
+  std::string other = kSmall;
+  other.replace(other.find("0x11"), 4, "0x12");
+  Write("other.textproto", other);
+  Write("short.textproto", "step { checkpoint { label: \"base\" } }\n");
+  for (const char* name : {"other.textproto", "short.textproto"}) {
+    const Outcome outcome = Ckpt({"restore", "base.img", "--resume", name, "-o", "out.img"});
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_TRUE(OneLine(outcome.err, name));
+  }
+  // What comes after the checkpoint may differ.
+  std::string tail = kSmall;
+  tail.replace(tail.find("text {}"), 7, "zeros {}");
+  Write("tail.textproto", tail);
+  EXPECT_TRUE(Good(Ckpt({"restore", "base.img", "--resume", "tail.textproto"})));
+  const Outcome label =
+      Ckpt({"restore", "base.img", "--resume", "small.textproto", "--at", "nope", "-o", "out.img"});
+  EXPECT_EQ(label.exit_code, 2);
+  EXPECT_TRUE(OneLine(label.err, "base, later, end"));
+  EXPECT_FALSE(Exists("out.img"));
+}
+
+TEST_F(RestoreCommand, AFailedExpectationIsExit1) {
+  Image("base.img");
+  std::string text = kSmall;
+  text.replace(text.find("equals { byte: 0xaa }"), 21, "equals { byte: 0xab }");
+  Write("expects.textproto", text);
+  const Outcome outcome = Ckpt({"restore", "base.img", "--resume", "expects.textproto", "-o", "out.img"});
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_TRUE(OneLine(outcome.err, "expects.textproto:11: step load: "));
+  EXPECT_FALSE(Exists("out.img"));
+}
+
+TEST_F(RestoreCommand, Json) {
+  Image("base.img");
+  const Outcome outcome =
+      Ckpt({"restore", "base.img", "--json", "--resume", "small.textproto", "-o", "end.img", "--no-sync"});
+  ASSERT_TRUE(Good(outcome));
+  nlohmann::json json = ParseJson(outcome.out);
+  EXPECT_THAT(json["digest"].get<std::string>(), testing::MatchesRegex("[0-9a-f]{32}"));
+  EXPECT_EQ(json["checkpoints"].size(), 1u);
+  EXPECT_EQ(json["checkpoints"][0]["label"], "end");
+  EXPECT_EQ(json["checkpoints"][0]["bytes"], Read("end.img").size());
+  json.erase("digest");
+  json.erase("checkpoints");
+  EXPECT_EQ(json, (nlohmann::json{{"image", "base.img"},
+                                  {"pages", 6},
+                                  {"dropped", 0},
+                                  {"notices", nlohmann::json::array()},
+                                  {"resumed_steps", 4}}));
+}
+
+TEST_F(RestoreCommand, JsonWithTextDumpIsRefused) {
+  Image("base.img");
+  EXPECT_TRUE(Refused(Ckpt({"restore", "base.img", "--json", "--text-dump"}), 2, "--text-dump"));
+}
+
+// A real file, mapped privately, its last page written.
+class RealFile : public Commands {
+ protected:
+  RealFile() {
+    Write("data", std::string(32768, 'd'));
+    Write("w.textproto", "file { name: \"f\" real: \"" + Path("data") +
+                             "\" }\n"
+                             "step { map { region: \"m\" file: \"f\" } }\n"
+                             "step { store { region: \"m\" offset: \"28KiB\" fill { byte: 0xaa } } }\n"
+                             "step { checkpoint { label: \"base\" } }\n"
+                             "step { load { region: \"m\" length: \"4KiB\" equals { byte: 100 } } }\n"
+                             "step { load { region: \"m\" offset: \"28KiB\" equals { byte: 0xaa } } }\n");
+    Image("a.img", "base", "w.textproto");
+  }
+
+  // One notice that names the file, beside exit 0.
+  testing::AssertionResult Noticed(const Outcome& outcome) const {
+    if (outcome.exit_code != 0) return testing::AssertionFailure() << outcome;
+    const testing::AssertionResult line = OneLine(outcome.err, Path("data"));
+    if (!line) return line;
+    return OneLine(outcome.err, "ckpt: notice: ");
+  }
+
+  void SetTime(const std::string& name, time_t seconds) const {
+    const timespec times[2] = {{seconds, 0}, {seconds, 0}};
+    ASSERT_EQ(utimensat(AT_FDCWD, Path(name).c_str(), times, 0), 0);
+  }
+};
+
+TEST_F(RealFile, AsRecorded) { EXPECT_TRUE(Good(Ckpt({"restore", "a.img", "--resume", "w.textproto"}))); }
+
+TEST_F(RealFile, ExtendedIsANotice) {
+  std::filesystem::resize_file(Path("data"), 40000);
+  EXPECT_TRUE(Noticed(Ckpt({"restore", "a.img"})));
+  EXPECT_TRUE(Noticed(Ckpt({"restore", "a.img", "-q"})));
+  EXPECT_TRUE(Noticed(Ckpt({"restore", "a.img", "--resume", "w.textproto"})));
+  const Outcome json = Ckpt({"restore", "a.img", "--json"});
+  EXPECT_TRUE(Noticed(json));
+  const nlohmann::json notices = ParseJson(json.out)["notices"];
+  ASSERT_EQ(notices.size(), 1u);
+  EXPECT_NE(json.err.find(notices[0].get<std::string>()), std::string::npos);
+}
+
+TEST_F(RealFile, CutWithinItsLastPageIsANotice) {
+  std::filesystem::resize_file(Path("data"), 29000);
+  EXPECT_TRUE(Noticed(Ckpt({"restore", "a.img", "--resume", "w.textproto"})));
+}
+
+TEST_F(RealFile, CutBelowAModifiedPageIsRefusedUnlessDropped) {
+  std::filesystem::resize_file(Path("data"), 16384);
+  const Outcome refused = Ckpt({"restore", "a.img", "-o", "out.img"});
+  EXPECT_TRUE(Refused(refused, 2, "--drop-past-eof"));
+  EXPECT_TRUE(Refused(refused, 2, "a.img"));
+  EXPECT_TRUE(Refused(Ckpt({"restore", "a.img", "--accept-changed"}), 2, "--drop-past-eof"));
+  EXPECT_TRUE(Refused(Ckpt({"diff", "a.img", "w.textproto@base"}), 2, "--drop-past-eof"));
+  EXPECT_FALSE(Exists("out.img"));
+  const Outcome dropped = Ckpt({"restore", "a.img", "--drop-past-eof"});
+  EXPECT_TRUE(Noticed(dropped));
+  EXPECT_EQ(dropped.out, "a.img: 1 process, 0 pages restored, 1 dropped past the end of their files\n");
+  const nlohmann::json json = ParseJson(Ckpt({"restore", "a.img", "--drop-past-eof", "--json"}).out);
+  EXPECT_EQ(json["pages"], 0);
+  EXPECT_EQ(json["dropped"], 1);
+  // The access that the rest of the workload makes is beyond the end now.
+  const Outcome resumed = Ckpt({"restore", "a.img", "--drop-past-eof", "--resume", "w.textproto"});
+  EXPECT_EQ(resumed.exit_code, 1);
+  EXPECT_NE(resumed.err.find("w.textproto:6: step load: expected ok, got SIGBUS"), std::string::npos)
+      << resumed;
+}
+
+TEST_F(RealFile, SameSizeOtherMtimeIsRefusedUnlessAccepted) {
+  SetTime("data", 1'000'000'000);
+  const Outcome refused = Ckpt({"restore", "a.img", "-o", "out.img"});
+  EXPECT_TRUE(Refused(refused, 2, "--accept-changed"));
+  EXPECT_TRUE(Refused(refused, 2, "mtime 1000000000.000000000"));
+  EXPECT_TRUE(Refused(Ckpt({"diff", "a.img", "w.textproto@base"}), 2, "--accept-changed"));
+  EXPECT_FALSE(Exists("out.img"));
+  EXPECT_TRUE(
+      Noticed(Ckpt({"restore", "a.img", "--accept-changed", "--resume", "w.textproto", "-o", "out.img"})));
+  EXPECT_TRUE(Good(Ckpt({"restore", "out.img"}))) << "the new image records what it was accepted as";
+}
+
+TEST_F(RealFile, AnotherInodeIsRefusedUnlessAccepted) {
+  std::filesystem::copy(Path("data"), Path("other"));
+  std::filesystem::rename(Path("other"), Path("data"));
+  EXPECT_TRUE(Refused(Ckpt({"restore", "a.img"}), 2, "--accept-changed"));
+  std::filesystem::resize_file(Path("data"), 40000);
+  EXPECT_TRUE(Refused(Ckpt({"restore", "a.img"}), 2, "--accept-changed"));
+  EXPECT_TRUE(Noticed(Ckpt({"restore", "a.img", "--accept-changed", "--resume", "w.textproto"})));
+}
+
+TEST_F(RealFile, GoneIsRefused) {
+  std::filesystem::remove(Path("data"));
+  EXPECT_TRUE(Refused(Ckpt({"restore", "a.img"}), 2, Path("data")));
+  EXPECT_TRUE(Refused(Ckpt({"restore", "a.img", "--accept-changed", "--drop-past-eof"}), 2, "No such file"));
+  EXPECT_TRUE(Good(Ckpt({"show", "--files", "a.img"}))) << "what an image holds needs no other file";
+  EXPECT_TRUE(Good(Ckpt({"verify", "a.img"})));
+  ASSERT_EQ(mkfifo(Path("data").c_str(), 0600), 0);
+  EXPECT_TRUE(Refused(Ckpt({"restore", "a.img", "--accept-changed"}), 2, "not a regular file"));
+}
+
+TEST_F(RealFile, IsNeverWritten) {
+  Write("writes.textproto", "file { name: \"f\" real: \"" + Path("data") +
+                                "\" }\n"
+                                "step { map { region: \"m\" file: \"f\" shared: true } }\n"
+                                "step { store { region: \"m\" } }\n"
+                                "step { truncate { file: \"f\" size: \"4KiB\" } }\n"
+                                "step { write { file: \"f\" length: \"64KiB\" } }\n"
+                                "step { fsync { file: \"f\" } }\n"
+                                "step { checkpoint { label: \"base\" } }\n");
+  Image("b.img", "base", "writes.textproto");
+  EXPECT_EQ(Read("data"), std::string(32768, 'd'));
+  EXPECT_TRUE(Good(Ckpt({"diff", "b.img", "writes.textproto@base"})));
+}
+
+}  // namespace
+}  // namespace cli_test
