@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "ckpt/model_source.h"
+#include "proto/file.h"
 
 namespace cli {
 namespace {
@@ -18,19 +19,24 @@ std::string PathFor(const std::string& output, const std::string& label) {
   return path;
 }
 
+bool SameFile(const std::string& a, const std::string& b) {
+  struct stat first = {};
+  struct stat second = {};
+  return stat(a.c_str(), &first) == 0 && stat(b.c_str(), &second) == 0 && first.st_ino == second.st_ino &&
+         first.st_dev == second.st_dev;
+}
+
 }  // namespace
 
-base::Result<void> CheckOutputIsNot(const std::string& output, const std::vector<std::string>& labels,
-                                    const std::string& workload) {
-  struct stat input = {};
-  if (stat(workload.c_str(), &input) != 0) return {};
+base::Result<void> CheckOutput(const std::string& output, const std::vector<std::string>& labels,
+                               const std::string& workload) {
   for (const std::string& label : labels) {
     const std::string path = PathFor(output, label);
-    struct stat there = {};
-    if (stat(path.c_str(), &there) != 0 || there.st_ino != input.st_ino || there.st_dev != input.st_dev)
-      continue;
-    return base::Fail(base::Code::kInvalid, "-o '%s' is the workload itself: name another file",
-                      base::Printable(path).c_str());
+    if (SameFile(path, workload)) {
+      return base::Fail(base::Code::kInvalid, "-o '%s' is the workload itself: name another file",
+                        base::Printable(path).c_str());
+    }
+    TRY_VOID(image::OutputFile::Check(path));
   }
   return {};
 }

@@ -36,9 +36,10 @@ class CheckpointWriter {
   nlohmann::ordered_json json_ = nlohmann::ordered_json::array();
 };
 
-// kInvalid if -o would replace the workload that is being run.
-base::Result<void> CheckOutputIsNot(const std::string& output, const std::vector<std::string>& labels,
-                                    const std::string& workload);
+// Looks at the places of the images of `labels` before anything runs, and leaves nothing there: kInvalid for
+// the workload itself (empty: there is none), otherwise what writing the image would say.
+base::Result<void> CheckOutput(const std::string& output, const std::vector<std::string>& labels,
+                               const std::string& workload);
 
 // One image of `machine`; the report is printed and returned as JSON.
 base::Result<nlohmann::ordered_json> WriteCheckpoint(mm::Machine& machine,

@@ -10,9 +10,10 @@
 
 namespace cli {
 
-base::Result<RestoredImage> RestoreImage(const std::string& path, const MemoryOptions& options) {
+base::Result<RestoredImage> RestoreImage(std::unique_ptr<image::Reader> image, const MemoryOptions& options) {
   RestoredImage restored;
-  restored.image = TRY(image::Reader::Open(path));
+  restored.image = std::move(image);
+  const std::string& path = restored.image->path();
   const std::string where = "restore '" + base::Printable(path) + "'";
   auto sink = restore::ModelSink::Create(restored.image->machine(), options.disk_dir);
   if (!sink) return std::unexpected(sink.error().In(where));
@@ -68,7 +69,8 @@ base::Result<std::unique_ptr<Memory>> Memory::Open(const std::string& name, cons
   ckpt::ModelScope scope;
   const size_t at = name.rfind('@');
   if (access(name.c_str(), F_OK) == 0 || at == std::string::npos) {
-    RestoredImage restored = TRY(RestoreImage(name, options));
+    std::unique_ptr<image::Reader> image = TRY(image::Reader::Open(name));
+    RestoredImage restored = TRY(RestoreImage(std::move(image), options));
     for (const std::string& notice : restored.report.notices) PrintNotice(notice);
     memory->machine_ = std::move(restored.machine);
   } else {

@@ -25,7 +25,7 @@ struct RestoredImage {
   std::unique_ptr<mm::Machine> machine;
   restore::RestoreReport report;
 };
-base::Result<RestoredImage> RestoreImage(const std::string& path, const MemoryOptions& options);
+base::Result<RestoredImage> RestoreImage(std::unique_ptr<image::Reader> image, const MemoryOptions& options);
 
 // A workload run up to a label.
 struct RunToLabel {

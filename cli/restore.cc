@@ -2,6 +2,7 @@
 #include "restore/restore.h"
 
 #include <memory>
+#include <optional>
 
 #include "base/units.h"
 #include "cli/checkpoint.h"
@@ -29,14 +30,28 @@ base::Result<void> Validated(const mm::Machine& machine, const std::string& wher
   return base::Fail(base::Code::kExpectation, "%s: broken invariant %s", where.c_str(), broken->c_str());
 }
 
-// The rest of the workload, from the checkpoint on. `machine` is what it leaves.
-base::Result<void> Resume(const RestoreCommand& command, RestoredImage& restored, CheckpointWriter& writer,
-                          uint64_t& steps) {
-  const workload::Script script = TRY(workload::Script::Load(command.resume));
-  TRY_VOID(CheckLabel(script, command.checkpoint.at));
-  if (!command.checkpoint.output.empty()) {
-    TRY_VOID(CheckOutputIsNot(command.checkpoint.output, {command.checkpoint.at}, command.resume));
+// What can be refused before anything is built or printed is refused here. The workload to resume, if there
+// is one; --at becomes the label to write.
+base::Result<std::optional<workload::Script>> CheckCommand(RestoreCommand& command,
+                                                           const image::Reader& image) {
+  CheckpointWriter::Settings& checkpoint = command.checkpoint;
+  std::optional<workload::Script> script;
+  if (command.resume.empty()) {
+    checkpoint.at = image.machine().label();
+  } else {
+    if (checkpoint.at.empty()) checkpoint.at = workload::kEndLabel;
+    script = TRY(workload::Script::Load(command.resume));
+    TRY_VOID(CheckLabel(*script, checkpoint.at));
   }
+  if (!checkpoint.output.empty()) {
+    TRY_VOID(CheckOutput(checkpoint.output, {checkpoint.at}, command.resume));
+  }
+  return script;
+}
+
+// The rest of the workload, from the checkpoint on. `machine` is what it leaves.
+base::Result<void> Resume(const RestoreCommand& command, const workload::Script& script,
+                          RestoredImage& restored, CheckpointWriter& writer, uint64_t& steps) {
   workload::Options options{.disk_dir = command.memory.disk_dir, .stop = &g_stop};
   options.after_step = [&](mm::Machine& machine, const std::string& where) -> base::Result<void> {
     ++steps;
@@ -55,8 +70,9 @@ base::Result<void> Resume(const RestoreCommand& command, RestoredImage& restored
 }
 
 base::Result<void> RestoreIt(RestoreCommand command) {
-  if (command.checkpoint.at.empty()) command.checkpoint.at = workload::kEndLabel;
-  RestoredImage restored = TRY(RestoreImage(command.image, command.memory));
+  std::unique_ptr<image::Reader> image = TRY(image::Reader::Open(command.image));
+  const std::optional<workload::Script> script = TRY(CheckCommand(command, *image));
+  RestoredImage restored = TRY(RestoreImage(std::move(image), command.memory));
   for (const std::string& notice : restored.report.notices) PrintNotice(notice);
   if (command.validate) TRY_VOID(Validated(*restored.machine, "restore"));
   const bool talk = !command.checkpoint.json && !command.checkpoint.quiet && !command.text_dump;
@@ -74,8 +90,8 @@ base::Result<void> RestoreIt(RestoreCommand command) {
   }
   CheckpointWriter writer(command.checkpoint);
   uint64_t steps = 0;
-  if (!command.resume.empty()) {
-    TRY_VOID(Resume(command, restored, writer, steps));
+  if (script) {
+    TRY_VOID(Resume(command, *script, restored, writer, steps));
     if (talk) {
       PrintText(base::Format("%s: %s resumed, as expected\n", base::Printable(command.resume).c_str(),
                              Count(steps, "step").c_str()));
@@ -84,10 +100,7 @@ base::Result<void> RestoreIt(RestoreCommand command) {
     workload::CheckpointRequest request;
     request.label = restored.image->machine().label();
     request.state = restored.image->workload_state();
-    command.checkpoint.at = request.label;
-    CheckpointWriter again(command.checkpoint);
-    TRY(again(*restored.machine, request));
-    writer = std::move(again);
+    TRY(writer(*restored.machine, request));
   }
   if (command.text_dump) PrintText(mm::TextDump(*restored.machine));
   if (command.checkpoint.json) {

@@ -19,12 +19,12 @@ struct RunCommand {
   bool text_dump = false;
 };
 
-base::Result<void> CheckOutput(const RunCommand& command, const workload::Script& script) {
+base::Result<void> CheckLabels(const RunCommand& command, const workload::Script& script) {
   const CheckpointWriter::Settings& checkpoint = command.checkpoint;
   if (!checkpoint.at.empty()) TRY_VOID(CheckLabel(script, checkpoint.at));
   if (checkpoint.output.empty()) return {};
-  if (!checkpoint.at.empty()) return CheckOutputIsNot(checkpoint.output, {checkpoint.at}, command.workload);
-  TRY_VOID(CheckOutputIsNot(checkpoint.output, script.labels(), command.workload));
+  if (!checkpoint.at.empty()) return CheckOutput(checkpoint.output, {checkpoint.at}, command.workload);
+  TRY_VOID(CheckOutput(checkpoint.output, script.labels(), command.workload));
   if (checkpoint.output.find("{label}") != std::string::npos) return {};
   if (script.labels().size() == 1) return {};
   if (script.labels().empty()) {
@@ -39,7 +39,7 @@ base::Result<void> CheckOutput(const RunCommand& command, const workload::Script
 
 base::Result<void> RunIt(const RunCommand& command) {
   const workload::Script script = TRY(workload::Script::Load(command.workload));
-  TRY_VOID(CheckOutput(command, script));
+  TRY_VOID(CheckLabels(command, script));
   workload::Options options{.disk_dir = command.disk_dir, .stop = &g_stop};
   Progress progress("run " + base::Printable(command.workload), 0);
   uint64_t steps = 0;

@@ -43,7 +43,8 @@ base::Result<std::string> Resolve(const std::string& path) {
 
 }  // namespace
 
-base::Result<std::unique_ptr<OutputFile>> OutputFile::Create(const std::string& path) {
+// A file that is not there yet, with the place where it goes.
+base::Result<std::unique_ptr<OutputFile>> OutputFile::Place(const std::string& path) {
   if (path.empty()) return Fail(Code::kInvalid, "cannot create an image without a name");
   std::unique_ptr<OutputFile> file(new OutputFile);
   file->shown_ = path;
@@ -54,12 +55,26 @@ base::Result<std::unique_ptr<OutputFile>> OutputFile::Create(const std::string& 
   if (name.empty() || name.size() > NAME_MAX) {
     return Fail(Code::kInvalid, "%s: cannot create: not the name of a file", path.c_str());
   }
+  return file;
+}
+
+base::Result<std::unique_ptr<OutputFile>> OutputFile::Create(const std::string& path) {
+  std::unique_ptr<OutputFile> file = TRY(Place(path));
+  const std::string name = file->path_.substr(file->path_.rfind('/') + 1);
   std::string temporary = file->folder_ + "/." + name.substr(0, 200) + ".ckpt-XXXXXX";
   file->fd_ = mkostemp(temporary.data(), O_CLOEXEC);
   if (file->fd_ < 0)
     return FailErrno(errno, "%s: cannot create a file in %s", path.c_str(), file->folder_.c_str());
   file->temporary_ = std::move(temporary);
   return file;
+}
+
+base::Result<void> OutputFile::Check(const std::string& path) {
+  const std::unique_ptr<OutputFile> file = TRY(Place(path));
+  file->fd_ = open(file->folder_.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+  if (file->fd_ >= 0) return {};
+  (void)TRY(Create(path));  // Not every file system has files without a name.
+  return {};
 }
 
 OutputFile::~OutputFile() {

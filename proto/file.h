@@ -16,13 +16,14 @@ namespace image {
 enum class Sync { kYes, kNo };
 
 // A file that appears under its name only when it is complete. Until Publish its bytes are in a temporary
-// file
-// ".NAME.ckpt-XXXXXX" in the same folder, readable by its owner alone (memory holds secrets), and the
+// file ".NAME.ckpt-XXXXXX" in the same folder, readable by its owner alone (memory holds secrets), and the
 // destructor removes it. A symbolic link is followed: the file that it names is replaced.
 class OutputFile {
  public:
   // kInvalid if something that is not a regular file has this name.
   static base::Result<std::unique_ptr<OutputFile>> Create(const std::string& path);
+  // The error that Create would give now; nothing stays behind.
+  static base::Result<void> Check(const std::string& path);
   ~OutputFile();
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
@@ -36,6 +37,7 @@ class OutputFile {
 
  private:
   OutputFile() = default;
+  static base::Result<std::unique_ptr<OutputFile>> Place(const std::string& path);
 
   std::string shown_;      // The name that the user gave, for messages.
   std::string path_;       // Where it goes.

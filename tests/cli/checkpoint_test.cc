@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
@@ -72,6 +73,37 @@ TEST_F(Checkpoint, PlacesWhereNoImageCanBe) {
     EXPECT_TRUE(Refused(Ckpt({"run", "small.textproto", "--at", "base", "-o", place}), 2, place));
   }
   EXPECT_EQ(Names(), before);
+}
+
+// Before the run, whose last step takes longer than any test may, and before the restart says anything.
+TEST_F(Checkpoint, PlacesAreLookedAtFirst) {
+  Image("base.img");
+  Write("slow.textproto",
+        "step { map { region: \"m\" length: \"64MiB\" } }\n"
+        "step { repeat { times: 1000000 step { store { region: \"m\" } } } }\n"
+        "step { checkpoint { label: \"base\" } }\n");
+  std::filesystem::create_directory(Path("folder"));
+  Write("folder/old", "old");
+  const Args before = Names();
+  const Args run = {"run", "slow.textproto", "-o"};
+  const Args end = {"run", "slow.textproto", "--at", "end", "-o"};
+  const Args again = {"restore", "base.img", "-o"};
+  const Args resume = {"restore", "base.img", "--resume", "small.textproto", "-o"};
+  for (Args line : {run, end, again, resume}) {
+    line.emplace_back();
+    line.back() = "missing/x.img";
+    EXPECT_TRUE(Refused(Ckpt(line), 2, "missing/x.img: cannot create a file in missing: No such file"));
+    line.back() = "folder";
+    EXPECT_TRUE(Refused(Ckpt(line), 2, "folder: cannot create: it is a folder"));
+    if (geteuid() == 0) continue;  // root may write anywhere
+    std::filesystem::permissions(Path("folder"), std::filesystem::perms::owner_read);
+    line.back() = "folder/new";
+    EXPECT_TRUE(Refused(Ckpt(line), 2, "folder/new: cannot create a file in folder: Permission denied"));
+    std::filesystem::permissions(Path("folder"), std::filesystem::perms::owner_all);
+  }
+  EXPECT_TRUE(Refused(Ckpt({"run", "small.textproto", "-o", "{label}/x.img"}), 2, "base/x.img"));
+  EXPECT_EQ(Names(), before);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(Path("folder")), {}), 1);
 }
 
 // The workload would be lost.
