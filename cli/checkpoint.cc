@@ -70,7 +70,6 @@ base::Result<workload::Next> CheckpointWriter::operator()(mm::Machine& machine,
   const bool end = request.label == workload::kEndLabel;
   const bool wanted = settings_.at.empty() ? !end : request.label == settings_.at;
   if (!wanted) return workload::Next::kGoOn;
-  reached_ = true;
   if (!settings_.output.empty()) {
     json_.push_back(
         TRY(WriteCheckpoint(machine, request, PathFor(settings_.output, request.label), settings_)));

@@ -25,14 +25,11 @@ class CheckpointWriter {
   // The executor's callback.
   base::Result<workload::Next> operator()(mm::Machine& machine, const workload::CheckpointRequest& request);
 
-  // Whether a label that was wanted came by.
-  bool reached() const { return reached_; }
   size_t written() const { return json_.size(); }
   const nlohmann::ordered_json& json() const { return json_; }
 
  private:
   Settings settings_;
-  bool reached_ = false;
   nlohmann::ordered_json json_ = nlohmann::ordered_json::array();
 };
 

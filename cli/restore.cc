@@ -1,8 +1,10 @@
 // ckpt restore IMAGE: rebuilds the memory, and goes on with the workload.
 #include "restore/restore.h"
 
+#include <algorithm>
 #include <memory>
 #include <optional>
+#include <ranges>
 
 #include "base/units.h"
 #include "cli/checkpoint.h"
@@ -30,6 +32,21 @@ base::Result<void> Validated(const mm::Machine& machine, const std::string& wher
   return base::Fail(base::Code::kExpectation, "%s: broken invariant %s", where.c_str(), broken->c_str());
 }
 
+// The workload is the one that was checkpointed, and has the label among the steps that are left.
+base::Result<void> CheckResume(const RestoreCommand& command, const workload::Script& script,
+                               const image::Reader& image) {
+  const std::string& at = command.checkpoint.at;
+  TRY_VOID(CheckLabel(script, at));
+  const size_t done = TRY(workload::Executor::ResumesAt(script, image.workload_state()));
+  const auto names = [&](const workload::ScriptStep& step) { return step.step->checkpoint().label() == at; };
+  if (at == workload::kEndLabel || std::ranges::any_of(script.steps() | std::views::drop(done), names)) {
+    return {};
+  }
+  return base::Fail(base::Code::kInvalid,
+                    "checkpoint '%s' lies behind the one that '%s' holds: it is not reached",
+                    base::Printable(at).c_str(), base::Printable(command.image).c_str());
+}
+
 // What can be refused before anything is built or printed is refused here. The workload to resume, if there
 // is one; --at becomes the label to write.
 base::Result<std::optional<workload::Script>> CheckCommand(RestoreCommand& command,
@@ -41,7 +58,7 @@ base::Result<std::optional<workload::Script>> CheckCommand(RestoreCommand& comma
   } else {
     if (checkpoint.at.empty()) checkpoint.at = workload::kEndLabel;
     script = TRY(workload::Script::Load(command.resume));
-    TRY_VOID(CheckLabel(*script, checkpoint.at));
+    TRY_VOID(CheckResume(command, *script, image));
   }
   if (!checkpoint.output.empty()) {
     TRY_VOID(CheckOutput(checkpoint.output, {checkpoint.at}, command.resume));
@@ -60,11 +77,6 @@ base::Result<void> Resume(const RestoreCommand& command, const workload::Script&
   const auto executor = TRY(workload::Executor::Resume(script, std::move(restored.machine),
                                                        restored.image->workload_state(), std::move(options)));
   TRY_VOID(executor->Run(std::ref(writer)));
-  if (!writer.reached()) {
-    return base::Fail(base::Code::kInvalid,
-                      "checkpoint '%s' lies behind the one that '%s' holds: it is not reached",
-                      base::Printable(command.checkpoint.at).c_str(), base::Printable(command.image).c_str());
-  }
   restored.machine = executor->TakeMachine();
   return {};
 }

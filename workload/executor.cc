@@ -117,6 +117,10 @@ base::Result<std::unique_ptr<Executor>> Executor::Resume(const Script& script,
   return executor;
 }
 
+base::Result<size_t> Executor::ResumesAt(const Script& script, std::string_view state) {
+  return TRY(ReadState(state, script)).next_step();
+}
+
 base::Result<void> Executor::Run(const CheckpointFn& checkpoint) {
   while (next_step_ < script_.steps().size()) {
     const ScriptStep& step = script_.steps()[next_step_];

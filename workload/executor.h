@@ -61,6 +61,9 @@ class Executor {
   static base::Result<std::unique_ptr<Executor>> Resume(const Script& script,
                                                         std::unique_ptr<mm::Machine> machine,
                                                         std::string_view state, Options options);
+  // How many steps of the top level lie behind the checkpoint that gave `state`. Refuses another script as
+  // Resume does, without a machine.
+  static base::Result<size_t> ResumesAt(const Script& script, std::string_view state);
   ~Executor();
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;

@@ -2,15 +2,12 @@
 
 #include <algorithm>
 #include <vector>
-
-#include "proto/workload.pb.h"
-
 namespace workload {
 namespace {
 
-std::unexpected<base::Error> Damaged(const Session& session, const char* what) {
+std::unexpected<base::Error> Damaged(const Script& script, const char* what) {
   return base::Fail(base::Code::kCorrupt, "resume '%s': the image's record of the run is damaged: %s",
-                    session.script.path().c_str(), what);
+                    script.path().c_str(), what);
 }
 
 base::Result<std::vector<std::shared_ptr<Space>>> LoadSpaces(const ckpt_pb::ExecutorState& state,
@@ -21,10 +18,10 @@ base::Result<std::vector<std::shared_ptr<Space>>> LoadSpaces(const ckpt_pb::Exec
     for (const auto& region : saved.region()) {
       if (region.start() > mm::TASK_SIZE || region.length() > mm::TASK_SIZE - region.start() ||
           region.name().empty()) {
-        return Damaged(session, "a region lies outside user space");
+        return Damaged(session.script, "a region lies outside user space");
       }
       if (!space->emplace(region.name(), Region{region.start(), region.length()}).second) {
-        return Damaged(session, "two regions have one name");
+        return Damaged(session.script, "two regions have one name");
       }
     }
     spaces.push_back(std::move(space));
@@ -32,8 +29,7 @@ base::Result<std::vector<std::shared_ptr<Space>>> LoadSpaces(const ckpt_pb::Exec
   return spaces;
 }
 
-base::Result<void> CheckScript(const ckpt_pb::ExecutorState& state, const Session& session) {
-  const Script& script = session.script;
+base::Result<void> CheckScript(const ckpt_pb::ExecutorState& state, const Script& script) {
   if (state.next_step() > script.steps().size()) {
     return base::Fail(
         base::Code::kChanged,
@@ -79,27 +75,32 @@ std::string SaveState(const Session& session, size_t next_step) {
   return state.SerializeAsString();
 }
 
-base::Result<size_t> LoadState(std::string_view bytes, Session& session) {
+base::Result<ckpt_pb::ExecutorState> ReadState(std::string_view bytes, const Script& script) {
   ckpt_pb::ExecutorState state;
   if (bytes.size() > kScriptBytesMax || !state.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
-    return Damaged(session, "it cannot be read");
+    return Damaged(script, "it cannot be read");
   }
-  TRY_VOID(CheckScript(state, session));
+  TRY_VOID(CheckScript(state, script));
+  return state;
+}
+
+base::Result<size_t> LoadState(std::string_view bytes, Session& session) {
+  const ckpt_pb::ExecutorState state = TRY(ReadState(bytes, session.script));
   const std::vector<std::shared_ptr<Space>> spaces = TRY(LoadSpaces(state, session));
   mm::Pid pid_max = 0;
   for (const auto& [pid, process] : session.machine->processes()) pid_max = std::max(pid_max, pid);
   for (const auto& process : state.process()) {
     if (process.pid() == 0 || process.pid() >= state.next_pid())
-      return Damaged(session, "a pid is out of range");
-    if (process.space() >= spaces.size()) return Damaged(session, "a process has no address space");
+      return Damaged(session.script, "a pid is out of range");
+    if (process.space() >= spaces.size()) return Damaged(session.script, "a process has no address space");
     if (session.machine->find_process(process.pid()) == nullptr) continue;  // not saved by the checkpoint
     const Actor actor{process.pid(), spaces[process.space()]};
     if (process.name().empty() || !session.actors.emplace(process.name(), actor).second) {
-      return Damaged(session, "two processes have one name");
+      return Damaged(session.script, "two processes have one name");
     }
   }
   if (pid_max >= state.next_pid())
-    return Damaged(session, "the machine has a process that the run never made");
+    return Damaged(session.script, "the machine has a process that the run never made");
   session.next_pid = state.next_pid();
   return state.next_step();
 }

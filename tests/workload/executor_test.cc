@@ -448,9 +448,12 @@ TEST(ResumeTest, RefusesAnotherWorkload) {
     const auto other = Script::Parse("other", text);
     EXPECT_TRUE(other.has_value()) << other.error().what;
     Stopped stopped = StopAtBase(*script);
+    const auto place = Executor::ResumesAt(*other, stopped.state);
     const auto resumed = Executor::Resume(*other, std::move(stopped.machine), stopped.state, {});
+    EXPECT_EQ(place.has_value(), resumed.has_value());
     if (resumed) return std::string();
     EXPECT_EQ(resumed.error().code, base::Code::kChanged);
+    EXPECT_EQ(resumed.error().what, place.error().what) << "the same without a machine";
     return resumed.error().what;
   };
   EXPECT_EQ(resume(Busy() + "step { exit {} }"), "");  // what follows may differ
@@ -473,7 +476,9 @@ TEST(ResumeTest, RefusesADamagedState) {
     return resumed ? std::string("ok") : resumed.error().what;
   };
   EXPECT_EQ(resume(once.state), "ok");
+  EXPECT_EQ(Executor::ResumesAt(*script, once.state), 8u);
   EXPECT_THAT(resume("\xff\xff"), HasSubstr("is damaged: it cannot be read"));
+  EXPECT_EQ(Executor::ResumesAt(*script, "\xff\xff").error().code, base::Code::kCorrupt);
   ckpt_pb::ExecutorState bad = good;
   bad.mutable_process(0)->set_space(77);
   EXPECT_THAT(resume(bad.SerializeAsString()), HasSubstr("is damaged: a process has no address space"));
