@@ -1,6 +1,7 @@
 #include "cli/checkpoint.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "ckpt/model_source.h"
 #include "proto/file.h"
@@ -19,11 +20,19 @@ std::string PathFor(const std::string& output, const std::string& label) {
   return path;
 }
 
-bool SameFile(const std::string& a, const std::string& b) {
-  struct stat first = {};
-  struct stat second = {};
-  return stat(a.c_str(), &first) == 0 && stat(b.c_str(), &second) == 0 && first.st_ino == second.st_ino &&
-         first.st_dev == second.st_dev;
+bool SameFile(const struct stat& a, const struct stat& b) {
+  return a.st_ino == b.st_ino && a.st_dev == b.st_dev;
+}
+
+// The rename would take the place of a file that is in use: its name, for an error; empty if there is none.
+std::string Replaces(const std::string& path, const std::string& workload) {
+  struct stat there = {};
+  struct stat used = {};
+  if (stat(path.c_str(), &there) != 0 || !S_ISREG(there.st_mode)) return "";
+  if (stat(workload.c_str(), &used) == 0 && SameFile(there, used)) return "the workload itself";
+  if (fstat(STDOUT_FILENO, &used) == 0 && SameFile(there, used)) return "where standard output goes";
+  if (fstat(STDERR_FILENO, &used) == 0 && SameFile(there, used)) return "where standard error goes";
+  return "";
 }
 
 }  // namespace
@@ -32,9 +41,9 @@ base::Result<void> CheckOutput(const std::string& output, const std::vector<std:
                                const std::string& workload) {
   for (const std::string& label : labels) {
     const std::string path = PathFor(output, label);
-    if (SameFile(path, workload)) {
-      return base::Fail(base::Code::kInvalid, "-o '%s' is the workload itself: name another file",
-                        base::Printable(path).c_str());
+    if (const std::string used = Replaces(path, workload); !used.empty()) {
+      return base::Fail(base::Code::kInvalid, "-o '%s' is %s: name another file",
+                        base::Printable(path).c_str(), used.c_str());
     }
     TRY_VOID(image::OutputFile::Check(path));
   }

@@ -34,7 +34,8 @@ class CheckpointWriter {
 };
 
 // Looks at the places of the images of `labels` before anything runs, and leaves nothing there: kInvalid for
-// the workload itself (empty: there is none), otherwise what writing the image would say.
+// the workload itself (empty: there is none) and for a file that standard output or standard error goes to,
+// otherwise what writing the image would say.
 base::Result<void> CheckOutput(const std::string& output, const std::vector<std::string>& labels,
                                const std::string& workload);
 

@@ -20,6 +20,12 @@ using base::Code;
 using base::Fail;
 using base::FailErrno;
 
+base::Result<std::string> CheckRegular(const std::string& path, const struct stat& status) {
+  if (S_ISREG(status.st_mode)) return path;
+  return Fail(Code::kInvalid, "%s: cannot create: %s", path.c_str(),
+              S_ISDIR(status.st_mode) ? "it is a folder" : "it exists and is not a regular file");
+}
+
 // Where a file called `path` really is: a symbolic link is followed, a new name stays as it is.
 base::Result<std::string> Resolve(const std::string& path) {
   struct stat status;
@@ -28,17 +34,15 @@ base::Result<std::string> Resolve(const std::string& path) {
     return FailErrno(errno, "%s: cannot create", path.c_str());
   }
   if (S_ISLNK(status.st_mode)) {
+    // /dev/stdout may lead to a pipe, which has no path to follow.
+    if (stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) return CheckRegular(path, status);
     char* real = realpath(path.c_str(), nullptr);
     if (real == nullptr) return FailErrno(errno, "%s: cannot follow this symbolic link", path.c_str());
     std::string resolved(real);
     free(real);
     return Resolve(resolved);
   }
-  if (S_ISDIR(status.st_mode)) return Fail(Code::kInvalid, "%s: cannot create: it is a folder", path.c_str());
-  if (!S_ISREG(status.st_mode)) {
-    return Fail(Code::kInvalid, "%s: cannot create: it exists and is not a regular file", path.c_str());
-  }
-  return path;
+  return CheckRegular(path, status);
 }
 
 }  // namespace

@@ -116,6 +116,26 @@ TEST_F(Checkpoint, NeverOverTheWorkload) {
   EXPECT_TRUE(Read("small.textproto") == kSmall);
 }
 
+// The image would take the place of the file, and the report would go where nobody reads it.
+TEST_F(Checkpoint, NeverOverItsOwnOutput) {
+  Image("base.img");
+  const std::string ckpt = CkptArgv({}).front();
+  for (const std::string command : {"run small.textproto --at base", "restore base.img"}) {
+    for (const char* place : {"/dev/stdout", "/proc/self/fd/1", "log", "./log"}) {
+      const Outcome outcome =
+          Execute({"sh", "-c", ckpt + " " + command + " -o " + place + " > log"}, {.folder = Path("")});
+      EXPECT_TRUE(Refused(outcome, 2, "'" + std::string(place) + "' is where standard output goes"));
+      EXPECT_EQ(Read("log"), "");
+    }
+    const Outcome errors =
+        Execute({"sh", "-c", ckpt + " " + command + " -o /dev/stderr 2> log"}, {.folder = Path("")});
+    EXPECT_EQ(errors.exit_code, 2) << errors;
+    EXPECT_TRUE(OneLine(Read("log"), "'/dev/stderr' is where standard error goes"));
+    EXPECT_TRUE(Refused(Ckpt({"run", "small.textproto", "--at", "base", "-o", "/dev/stdout"}), 2,
+                        "/dev/stdout: cannot create: it exists and is not a regular file"));
+  }
+}
+
 TEST_F(Checkpoint, ASymbolicLinkIsFollowed) {
   std::filesystem::create_directory(Path("folder"));
   Write("folder/real.img", "old");
