@@ -16,6 +16,17 @@ using base::Fail;
 
 constexpr std::byte kChecksumFlag{0x04};  // Of the frame header descriptor.
 
+// From this level on a chunk takes so long that it is compressed in pieces. Pieces may cost a few bytes: the
+// level alone decides, so that an image does not depend on anything else.
+constexpr int kPiecesLevelMin = 13;
+constexpr size_t kPieceBytes = size_t{128} << 10;  // A zstd block.
+
+std::unexpected<base::Error> CannotCompress(size_t error) {
+  return Fail(Code::kNoMemory, "cannot compress: %s", ZSTD_getErrorName(error));
+}
+
+bool Stopped(const std::atomic<bool>* stop) { return stop != nullptr && stop->load(); }
+
 // Refuses everything but one frame that says that it holds `bytes` bytes and a checksum.
 base::Result<void> CheckHeader(std::span<const std::byte> frame, size_t bytes) {
   if (frame.size() < 6 || LoadU32(reinterpret_cast<const char*>(frame.data())) != kZstdMagic) {
@@ -37,18 +48,39 @@ static_assert(ZSTD_COMPRESSBOUND(kChunkBytesMax) <= kFrameBytesMax);
 
 void Compressor::Free::operator()(ZSTD_CCtx_s* context) const { ZSTD_freeCCtx(context); }
 
-Compressor::Compressor(int level) : context_(ZSTD_createCCtx()) {
+Compressor::Compressor(int level) : context_(ZSTD_createCCtx()), level_(level) {
   CHECK(level >= kLevelMin && level <= kLevelMax && context_ != nullptr);
   CHECK(ZSTD_isError(ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_compressionLevel, level)) == 0);
   CHECK(ZSTD_isError(ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_checksumFlag, 1)) == 0);
 }
 
-base::Result<size_t> Compressor::Compress(std::span<const std::byte> pages, std::span<std::byte> out) {
+base::Result<size_t> Compressor::Compress(std::span<const std::byte> pages, std::span<std::byte> out,
+                                          const std::atomic<bool>* stop) {
   CHECK(!pages.empty() && pages.size() <= kChunkBytesMax && pages.size() % base::kPageSize == 0);
   CHECK(out.size() >= kFrameBytesMax);
+  if (level_ >= kPiecesLevelMin) return CompressInPieces(pages, out, stop);
+  if (Stopped(stop)) return Fail(Code::kInterrupted, "interrupted");
   const size_t bytes = ZSTD_compress2(context_.get(), out.data(), out.size(), pages.data(), pages.size());
-  if (ZSTD_isError(bytes) != 0) return Fail(Code::kNoMemory, "cannot compress: %s", ZSTD_getErrorName(bytes));
+  if (ZSTD_isError(bytes) != 0) return CannotCompress(bytes);
   return bytes;
+}
+
+base::Result<size_t> Compressor::CompressInPieces(std::span<const std::byte> pages, std::span<std::byte> out,
+                                                  const std::atomic<bool>* stop) {
+  size_t left = ZSTD_CCtx_reset(context_.get(), ZSTD_reset_session_only);
+  CHECK(ZSTD_isError(left) == 0);
+  CHECK(ZSTD_isError(ZSTD_CCtx_setPledgedSrcSize(context_.get(), pages.size())) == 0);
+  ZSTD_inBuffer from{pages.data(), 0, 0};
+  ZSTD_outBuffer to{out.data(), out.size(), 0};
+  do {
+    if (Stopped(stop)) return Fail(Code::kInterrupted, "interrupted");
+    from.size = std::min(from.size + kPieceBytes, pages.size());
+    const bool last = from.size == pages.size();
+    left = ZSTD_compressStream2(context_.get(), &to, &from, last ? ZSTD_e_end : ZSTD_e_continue);
+    if (ZSTD_isError(left) != 0) return CannotCompress(left);
+    CHECK(to.pos < to.size);  // kFrameBytesMax has room for every frame
+  } while (from.size < pages.size() || left > 0);
+  return to.pos;
 }
 
 void Decompressor::Free::operator()(ZSTD_DCtx_s* context) const { ZSTD_freeDCtx(context); }

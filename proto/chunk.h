@@ -2,6 +2,7 @@
 // own checksum behind. An object of either class serves one thread and reuses its zstd context.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -25,14 +26,19 @@ class Compressor {
   // Requires: kLevelMin <= level <= kLevelMax.
   explicit Compressor(int level);
   // Requires: pages.size() is a whole number of pages, at most kChunkBytesMax; out.size() >= kFrameBytesMax.
-  // The length of the frame.
-  base::Result<size_t> Compress(std::span<const std::byte> pages, std::span<std::byte> out);
+  // The length of the frame. kInterrupted soon after `stop` is true, also in the middle of a frame.
+  base::Result<size_t> Compress(std::span<const std::byte> pages, std::span<std::byte> out,
+                                const std::atomic<bool>* stop = nullptr);
 
  private:
+  base::Result<size_t> CompressInPieces(std::span<const std::byte> pages, std::span<std::byte> out,
+                                        const std::atomic<bool>* stop);
+
   struct Free {
     void operator()(ZSTD_CCtx_s* context) const;
   };
   std::unique_ptr<ZSTD_CCtx_s, Free> context_;
+  int level_;
 };
 
 class Decompressor {

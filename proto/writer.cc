@@ -189,7 +189,7 @@ base::Result<void> Writer::Compress(unsigned worker, ChunkJob& job) {
   }
   CHECK(filled == pages.size());
   const auto out = std::as_writable_bytes(std::span(job.out)).subspan(section.size());
-  job.frame_bytes = TRY(own.compressor.Compress(pages, out));
+  job.frame_bytes = TRY(own.compressor.Compress(pages, out, options_.stop));
   job.xxh3 = Xxh3(out.first(job.frame_bytes));
   return {};
 }

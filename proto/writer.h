@@ -44,7 +44,7 @@ struct WriteOptions {
   int level = 1;         // of zstd, kLevelMin to kLevelMax
   unsigned threads = 0;  // 0: all cores; at most kThreadsMax are used
   Sync sync = Sync::kYes;
-  const std::atomic<bool>* stop = nullptr;  // Polled: kInterrupted once it is true.
+  const std::atomic<bool>* stop = nullptr;  // Polled, also inside a chunk: kInterrupted once it is true.
   // Called on the caller's thread after each chunk; the number of stored pages handed to the compressors.
   std::function<void(uint64_t pages_done)> progress = {};
 };

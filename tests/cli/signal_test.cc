@@ -41,11 +41,12 @@ class Signals : public Commands {
   }
 
   // Sends the signal, and checks how the command ends.
-  void EndsBy(Process& process, int signal, const std::string& says = "interrupted") const {
+  void EndsBy(Process& process, int signal, const std::string& says = "interrupted",
+              milliseconds within = milliseconds(10'000)) const {
     const auto sent = std::chrono::steady_clock::now();
     process.Send(signal);
     const Outcome outcome = process.Wait();
-    EXPECT_LT(std::chrono::steady_clock::now() - sent, std::chrono::seconds(10));
+    EXPECT_LT(std::chrono::steady_clock::now() - sent, within);
     EXPECT_EQ(outcome.signal, signal) << outcome;
     EXPECT_TRUE(OneLine(outcome.err, says));
     EXPECT_FALSE(Dumping()) << "a temporary file is left";
@@ -75,6 +76,16 @@ TEST_F(Signals, WhileAnImageIsWritten) {
     ASSERT_TRUE(process.Running());
     EndsBy(process, signal);
   }
+}
+
+// Each thread has a chunk under way, of which one alone takes half a second at this level, and others wait.
+TEST_F(Signals, WhileAllThreadsCompress) {
+  Process process(CkptArgv({"run", "dump.textproto", "-o", "old.img", "--level", "19", "--threads", "8"}),
+                  here_);
+  while (!Dumping() && process.Running()) std::this_thread::sleep_for(milliseconds(1));
+  std::this_thread::sleep_for(milliseconds(300));
+  ASSERT_TRUE(process.Running());
+  EndsBy(process, SIGINT, "interrupted", milliseconds(2000));
 }
 
 // The second one does not wait for anything, and takes the temporary file along as well.

@@ -358,6 +358,35 @@ TEST(ImageWriter, stop) {
   EXPECT_TRUE(Names(folder.path()).empty());
 }
 
+// Pages whose reading is when the user asks to stop.
+class StoppingPages final : public image::PageBytes {
+ public:
+  base::Result<void> Read(const PageRun& run, std::span<std::byte> out) const override {
+    stop = true;
+    ++reads;
+    return FakePages().Read(run, out);
+  }
+  mutable std::atomic<bool> stop = false;
+  mutable std::atomic<unsigned> reads = 0;
+};
+
+TEST(ImageWriter, stop_does_not_wait_for_what_was_submitted) {
+  const support::TempDir folder;
+  for (const unsigned threads : {1u, 4u}) {
+    const StoppingPages pages;
+    auto writer = *image::Writer::Create(folder / "image", pages,
+                                         {.level = 19, .threads = threads, .stop = &pages.stop});
+    ASSERT_TRUE(AddMetadata(*writer, SmallMachine()));
+    const auto added = writer->AddRun(MakeRun(PageRun::STORED, kAnonFirst, 8 * image::kChunkPagesMax));
+    const auto result = writer->Commit({});
+    ASSERT_FALSE(result);
+    EXPECT_EQ(result.error().code, Code::kInterrupted);
+    EXPECT_LE(pages.reads, threads) << "what had begun, and no other chunk";
+    writer.reset();
+    EXPECT_TRUE(Names(folder.path()).empty());
+  }
+}
+
 TEST(ImageWriter, places_that_cannot_be_written) {
   const support::TempDir folder;
   const FakePages pages;
