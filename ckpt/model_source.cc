@@ -283,19 +283,42 @@ ModifiedRun ModelSource::NextOfObject(uint32_t file, uint64_t first) {
   return run;
 }
 
+void ModelSource::AddChanged(ChangedRuns& runs, uint64_t first, uint64_t count, bool zeros) {
+  if (!runs.empty() && runs.rbegin()->second.end == first && runs.rbegin()->second.zeros == zeros) {
+    runs.rbegin()->second.end += count;
+  } else {
+    runs.emplace_hint(runs.end(), first, ChangedRun{first + count, zeros});
+  }
+}
+
+void ModelSource::AddDirty(ChangedRuns& runs, uint64_t index) {
+  const auto after = runs.upper_bound(index);
+  if (after != runs.begin()) {
+    ChangedRun& run = std::prev(after)->second;
+    if (index < run.end) {
+      if (!run.zeros) return;
+      if (index + 1 < run.end) runs.emplace_hint(after, index + 1, run);
+      run.end = index;  // nothing is left of it if it began here: replaced below
+    }
+  }
+  runs.insert_or_assign(index, ChangedRun{index + 1, false});
+}
+
 // Pages on disk or in the cache whose bytes are not what the recipe makes.
-base::Result<const std::set<uint64_t>*> ModelSource::Changed(uint32_t file_ref) {
+base::Result<const ModelSource::ChangedRuns*> ModelSource::Changed(uint32_t file_ref) {
   const auto [place, first_time] = changed_.try_emplace(file_ref);
   const mm::File& file = *files_.at(file_ref);
   if (!first_time || file.disk() == nullptr) return &place->second;
   const auto listed =
-      file.disk()->ForEachChanged([&](uint64_t index, const std::byte*) { place->second.insert(index); });
+      file.disk()->ForEachChanged([&](uint64_t first, uint64_t count, const std::byte* bytes) {
+        AddChanged(place->second, first, count, bytes == nullptr);
+      });
   if (!listed) {
     changed_.erase(place);
     return base::FailErrno(listed.error().err, "read file '%s'", base::Printable(file.name()).c_str());
   }
   for (const auto& [index, pfn] : file.mapping.pages) {
-    if (machine_.frames.at(pfn).dirty()) place->second.insert(index);
+    if (machine_.frames.at(pfn).dirty()) AddDirty(place->second, index);
   }
   return &place->second;
 }
@@ -304,23 +327,28 @@ base::Result<std::vector<PageRun>> ModelSource::ChangedPages(uint32_t file_ref) 
   const mm::File& file = *files_.at(file_ref);
   std::vector<PageRun> runs;
   if (InFolder(file)) return runs;  // the folder has them
-  mm::PageBytes bytes;
-  for (const uint64_t index : *TRY(Changed(file_ref))) {
-    if (index >= file.size_pages()) break;
-    TRY_VOID(ReadFilePage(file, index, bytes));
-    ZeroPastEnd(file, index, bytes);
-    const bool zero = std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{0}; });
-    const auto kind = zero ? PageRun::ZERO : PageRun::STORED;
-    if (!runs.empty() && runs.back().kind() == kind && runs.back().first() + runs.back().count() == index) {
-      runs.back().set_count(runs.back().count() + 1);
-      continue;
+  const auto add = [&](uint64_t first, uint64_t count, PageRun::Kind kind) {
+    if (!runs.empty() && runs.back().kind() == kind && runs.back().first() + runs.back().count() == first) {
+      runs.back().set_count(runs.back().count() + count);
+      return;
     }
     PageRun& run = runs.emplace_back();
     run.set_owner(PageRun::DISK);
     run.set_objref(file_ref);
-    run.set_first(index);
-    run.set_count(1);
+    run.set_first(first);
+    run.set_count(count);
     run.set_kind(kind);
+  };
+  mm::PageBytes bytes;
+  for (const auto& [first, changed] : *TRY(Changed(file_ref))) {
+    const uint64_t end = std::min(changed.end, file.size_pages());
+    if (changed.zeros && first < end) add(first, end - first, PageRun::ZERO);
+    for (uint64_t index = first; !changed.zeros && index < end; ++index) {
+      TRY_VOID(ReadFilePage(file, index, bytes));
+      ZeroPastEnd(file, index, bytes);
+      const bool zero = std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{0}; });
+      add(index, 1, zero ? PageRun::ZERO : PageRun::STORED);
+    }
   }
   return runs;
 }
@@ -390,12 +418,15 @@ ContentRun ModelSource::FileContent(const mm::FilePtr& file, uint64_t first, uin
     return {Content::kZero, first, std::min(count, next->first - index)};
   }
   const uint32_t ref = FileRef(file);
-  const base::Result<const std::set<uint64_t>*> listed = Changed(ref);
+  const base::Result<const ChangedRuns*> listed = Changed(ref);
   if (!listed) return {Content::kBytes, first, 1};  // reading them says what is wrong
-  const std::set<uint64_t>& changed = **listed;
-  const auto next = changed.lower_bound(index);
-  if (next != changed.end() && *next == index) return {Content::kBytes, first, 1};
-  if (next != changed.end()) count = std::min(count, *next - index);
+  const auto next = (*listed)->upper_bound(index);
+  if (next != (*listed)->begin()) {
+    const ChangedRun& run = std::prev(next)->second;
+    const Content content = run.zeros ? Content::kZero : Content::kBytes;
+    if (index < run.end) return {content, first, std::min(count, run.end - index)};
+  }
+  if (next != (*listed)->end()) count = std::min(count, next->first - index);
   return {Content::kPristine, first, count, ref, index};
 }
 

@@ -56,7 +56,15 @@ class ModelSource final : public MemorySource {
   base::Result<void> DescribeMm(const mm::MmStruct& mm, uint32_t objref, ckpt_pb::Mm& out) const;
   base::Result<void> WriteBack();
   uint32_t FileRef(const mm::FilePtr& file);
-  base::Result<const std::set<uint64_t>*> Changed(uint32_t file);
+  // Pages of a file that differ from its recipe: first page to run, disjoint.
+  struct ChangedRun {
+    uint64_t end = 0;
+    bool zeros = false;  // all of them, and none is in the page cache with other bytes
+  };
+  using ChangedRuns = std::map<uint64_t, ChangedRun>;
+  static void AddChanged(ChangedRuns& runs, uint64_t first, uint64_t count, bool zeros);
+  static void AddDirty(ChangedRuns& runs, uint64_t index);
+  base::Result<const ChangedRuns*> Changed(uint32_t file);
   ContentRun AbsentContent(const mm::Vma& vma, uint64_t first, uint64_t end);
   ContentRun FileContent(const mm::FilePtr& file, uint64_t first, uint64_t count, uint64_t index);
   base::Result<void> ReadFilePage(const mm::File& file, uint64_t index, std::span<std::byte> out) const;
@@ -70,7 +78,7 @@ class ModelSource final : public MemorySource {
   std::map<uint32_t, mm::FilePtr> files_;
   std::map<const mm::File*, uint32_t> file_refs_;
   std::set<uint32_t> mapped_files_;
-  std::map<uint32_t, std::set<uint64_t>> changed_;  // pages of a file that differ from its recipe
+  std::map<uint32_t, ChangedRuns> changed_;
   uint32_t next_objref_ = 1;
 };
 

@@ -14,6 +14,8 @@ namespace {
 
 constexpr std::string_view kGenerators[] = {"random", "text", "counter"};
 
+constexpr PageBytes kZeros{};
+
 void ZeroFrom(PageSpan page, uint64_t from) {
   if (from < kPageSize) std::memset(page.data() + from, 0, kPageSize - from);
 }
@@ -41,6 +43,7 @@ class GeneratedContent final : public Content {
     ZeroFrom(page, size_ - start);
     return {};
   }
+  bool never_zero() const override { return true; }
 
  private:
   void Generate(Pgoff index, PageSpan page) const {
@@ -87,6 +90,15 @@ class RealContent final : public Content {
     }
     ZeroFrom(page, done);
     return {};
+  }
+
+  Pgoff NextData(Pgoff index) const override {
+    const off_t data = lseek(fd_, static_cast<off_t>(index * kPageSize), SEEK_DATA);
+    if (data >= 0) return static_cast<Pgoff>(data) / kPageSize;
+    // No data up to the end of the file: behind that it was cut, and cannot be read.
+    struct stat st;
+    if (errno != ENXIO || fstat(fd_, &st) != 0) return index;
+    return std::max(index, static_cast<uint64_t>(st.st_size) / kPageSize);
   }
 
  private:
@@ -151,13 +163,18 @@ SysResult<void> OverlayDisk::ReadBase(Pgoff index, PageSpan page) const {
 
 SysResult<void> OverlayDisk::ReadPage(Pgoff index, PageSpan page) const {
   const auto found = pages_.find(index);
-  if (found == pages_.end()) return ReadBase(index, page);
-  if (found->second == nullptr) {
-    ZeroFrom(page, 0);
-  } else {
+  if (found != pages_.end()) {
     std::memcpy(page.data(), found->second->data(), kPageSize);
+    return {};
   }
+  if (!InHole(index)) return ReadBase(index, page);
+  ZeroFrom(page, 0);
   return {};
+}
+
+bool OverlayDisk::InHole(Pgoff index) const {
+  const auto after = holes_.upper_bound(index);
+  return after != holes_.begin() && index < std::prev(after)->second;
 }
 
 PageSpan OverlayDisk::PlacePage(Pgoff index) {
@@ -175,8 +192,11 @@ SysResult<void> OverlayDisk::Truncate(uint64_t size) {
   const Pgoff first_gone = base::PagesFor(size);
   pages_.erase(pages_.lower_bound(first_gone), pages_.end());
   const auto partial = pages_.find(size / kPageSize);
-  if (partial != pages_.end() && partial->second != nullptr) ZeroFrom(*partial->second, size % kPageSize);
+  if (partial != pages_.end()) ZeroFrom(*partial->second, size % kPageSize);
   recipe_end_ = std::min(recipe_end_, size);
+  const Pgoff base_end = base::PagesFor(recipe_end_);
+  holes_.erase(holes_.lower_bound(base_end), holes_.end());
+  if (!holes_.empty()) holes_.rbegin()->second = std::min(holes_.rbegin()->second, base_end);
   return {};
 }
 
@@ -184,19 +204,46 @@ SysResult<void> OverlayDisk::PunchHole(Pgoff first, Pgoff end) {
   if (first >= end) return {};
   pages_.erase(pages_.lower_bound(first), pages_.lower_bound(end));
   if (base_.recipe.kind == Recipe::Kind::kEmpty) return {};  // zeros already
-  const Pgoff base_end = std::min(end, base::PagesFor(recipe_end_));
-  for (Pgoff index = first; index < base_end; ++index) pages_[index] = nullptr;
+  end = std::min(end, base::PagesFor(recipe_end_));
+  if (first >= end) return {};
+  auto next = holes_.upper_bound(first);
+  if (next != holes_.begin() && std::prev(next)->second >= first) first = (--next)->first;
+  while (next != holes_.end() && next->first <= end) {
+    end = std::max(end, next->second);
+    next = holes_.erase(next);
+  }
+  holes_.emplace(first, end);
   return {};
 }
 
-SysResult<void> OverlayDisk::ForEachChanged(const std::function<void(Pgoff, const std::byte*)>& visit) const {
+void OverlayDisk::VisitHoles(Pgoff first, Pgoff end, const ChangedFn& visit) const {
+  auto hole = holes_.upper_bound(first);
+  if (hole != holes_.begin()) --hole;
+  const Pgoff sure_end = base_.content->never_zero() ? recipe_end_ / kPageSize : 0;
   PageBytes made;
-  for (const auto& [index, page] : pages_) {
-    static constexpr PageBytes kZeros{};
-    const PageBytes& now = page == nullptr ? kZeros : *page;
-    // What cannot be read any more cannot be proved to be the same.
-    if (!ReadBase(index, made) || now != made) visit(index, page == nullptr ? nullptr : page->data());
+  for (; hole != holes_.end() && hole->first < end; ++hole) {
+    Pgoff index = std::max(first, hole->first);
+    const Pgoff stop = std::min(end, hole->second);
+    if (const Pgoff sure = std::min(stop, sure_end); index < sure) {
+      visit(index, sure - index, nullptr);
+      index = sure;
+    }
+    for (; index < stop && (index = base_.content->NextData(index)) < stop; ++index) {
+      if (!ReadBase(index, made) || made != kZeros) visit(index, 1, nullptr);
+    }
   }
+}
+
+SysResult<void> OverlayDisk::ForEachChanged(const ChangedFn& visit) const {
+  PageBytes made;
+  Pgoff next = 0;
+  for (const auto& [index, page] : pages_) {
+    VisitHoles(next, index, visit);
+    // What cannot be read any more cannot be proved to be the same.
+    if (!ReadBase(index, made) || *page != made) visit(index, 1, page->data());
+    next = index + 1;
+  }
+  VisitHoles(next, ~Pgoff{0}, visit);
   return {};
 }
 

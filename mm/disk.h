@@ -46,6 +46,10 @@ class Content {
   virtual ~Content() = default;
   // The bytes of page `index`, zero beyond the recipe's size. EIO when the source cannot be read.
   virtual SysResult<void> ReadPage(Pgoff index, PageSpan page) const = 0;
+  // The first page at or behind `index` that may be other than zeros or cannot be read.
+  virtual Pgoff NextData(Pgoff index) const { return index; }
+  // Whether no whole page below the recipe's size is zeros: a hole in it need not be compared.
+  virtual bool never_zero() const { return false; }
 };
 
 // Opens the content of a kEmpty, kGenerated or kReal recipe. A kReal recipe is opened at its path;
@@ -59,6 +63,9 @@ base::Result<OpenedContent> OpenContent(const Recipe& recipe);
 
 class Disk {
  public:
+  // One page, or `count` pages of zeros: `bytes` is nullptr then.
+  using ChangedFn = std::function<void(Pgoff first, uint64_t count, const std::byte* bytes)>;
+
   virtual ~Disk() = default;
   virtual SysResult<void> ReadPage(Pgoff index, PageSpan page) const = 0;
   virtual SysResult<void> WritePage(Pgoff index, ConstPageSpan page) = 0;
@@ -73,9 +80,8 @@ class Disk {
   // The recipe, and the offset at and above which its bytes were cut off.
   virtual Recipe recipe() const = 0;
   virtual uint64_t recipe_end() const { return recipe().size; }
-  // Calls visit(index, bytes) for each page that differs from the recipe cut at recipe_end(),
-  // ascending; nullptr is a page of zeros.
-  virtual SysResult<void> ForEachChanged(const std::function<void(Pgoff, const std::byte*)>& visit) const = 0;
+  // Visits the pages that differ from the recipe cut at recipe_end(), ascending.
+  virtual SysResult<void> ForEachChanged(const ChangedFn& visit) const = 0;
 };
 
 class OverlayDisk final : public Disk {
@@ -92,15 +98,20 @@ class OverlayDisk final : public Disk {
   PageSpan PlacePage(Pgoff index);
   Recipe recipe() const override { return base_.recipe; }
   uint64_t recipe_end() const override { return recipe_end_; }
-  SysResult<void> ForEachChanged(const std::function<void(Pgoff, const std::byte*)>& visit) const override;
+  SysResult<void> ForEachChanged(const ChangedFn& visit) const override;
 
  private:
   SysResult<void> ReadBase(Pgoff index, PageSpan page) const;
+  bool InHole(Pgoff index) const;
+  // Visits what holes change in [first, end), where no page was written since.
+  void VisitHoles(Pgoff first, Pgoff end, const ChangedFn& visit) const;
 
   OpenedContent base_;
   uint64_t recipe_end_;
-  // What was written; a null page is a hole.
+  // What was written, over holes as well.
   absl::btree_map<Pgoff, std::unique_ptr<PageBytes>> pages_;
+  // Where the recipe was punched: first page to end, all below recipe_end_, no two touch.
+  absl::btree_map<Pgoff, Pgoff> holes_;
 };
 
 }  // namespace mm

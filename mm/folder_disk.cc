@@ -151,9 +151,7 @@ Recipe FolderDisk::recipe() const {
   return recipe;
 }
 
-SysResult<void> FolderDisk::ForEachChanged(const std::function<void(Pgoff, const std::byte*)>&) const {
-  return {};
-}
+SysResult<void> FolderDisk::ForEachChanged(const ChangedFn&) const { return {}; }
 
 SysResult<void> FolderDisk::Unlink() {
   if (unlink(PathIn(folder_, name_).c_str()) != 0) return Err(errno);

@@ -41,7 +41,7 @@ class FolderDisk final : public Disk {
   // kFolder with the file's name, and its identity as it is now.
   Recipe recipe() const override;
   // Nothing: the recipe is the whole file.
-  SysResult<void> ForEachChanged(const std::function<void(Pgoff, const std::byte*)>& visit) const override;
+  SysResult<void> ForEachChanged(const ChangedFn& visit) const override;
 
   // Takes the name out of the folder; the open file lives on (unlink(2)).
   SysResult<void> Unlink();

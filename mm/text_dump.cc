@@ -77,6 +77,29 @@ void DumpMm(const Machine& machine, MmStruct& mm, std::string& text) {
   });
 }
 
+void DumpDisk(const Disk& disk, std::string& text) {
+  Pgoff zero_first = 0;
+  Pgoff zero_end = 0;
+  const auto end_zeros = [&] {
+    if (zero_first == zero_end) return;
+    text += Format("  disk %llu-%llu zeros\n", static_cast<unsigned long long>(zero_first),
+                   static_cast<unsigned long long>(zero_end));
+    zero_first = zero_end = 0;
+  };
+  // However the disk cuts its holes, one that is whole is one line.
+  (void)disk.ForEachChanged([&](Pgoff first, uint64_t count, const std::byte* bytes) {
+    if (bytes != nullptr || first != zero_end) end_zeros();
+    if (bytes == nullptr) {
+      if (zero_first == zero_end) zero_first = first;
+      zero_end = first + count;
+      return;
+    }
+    text += Format("  disk %llu %016llx\n", static_cast<unsigned long long>(first),
+                   static_cast<unsigned long long>(HashPage(bytes)));
+  });
+  end_zeros();
+}
+
 }  // namespace
 
 std::string TextDump(const Machine& machine) {
@@ -101,10 +124,7 @@ std::string TextDump(const Machine& machine) {
           Format("  cache %llu %s\n", static_cast<unsigned long long>(index), PageText(machine, pfn).c_str());
     }
     if (file->disk() == nullptr) continue;
-    (void)file->disk()->ForEachChanged([&](Pgoff index, const std::byte* bytes) {
-      text += Format("  disk %llu %016llx\n", static_cast<unsigned long long>(index),
-                     static_cast<unsigned long long>(bytes == nullptr ? 0 : HashPage(bytes)));
-    });
+    DumpDisk(*file->disk(), text);
   }
   std::map<const MmStruct*, Pid> seen;
   for (const auto& [pid, process] : machine.processes()) {

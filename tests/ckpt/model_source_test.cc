@@ -142,7 +142,7 @@ TEST(ModelSourceTest, ContentOfAPrivateFile) {
   ModelSource source(w.machine(), {});
   ASSERT_TRUE(source.Prepare());
   const uint32_t mm = MmOf(source, 1);
-  EXPECT_EQ(Contents(source, mm, a, 8), "pristine@1 bytes pristine@3 bytes bytes pristine@6 sigbus sigbus");
+  EXPECT_EQ(Contents(source, mm, a, 8), "pristine@1 bytes pristine@3 bytes zero pristine@6 sigbus sigbus");
   EXPECT_BYTES(Page(source, mm, a), w.Original(file, kPage, kPage));
   EXPECT_BYTES(Page(source, mm, a + kPage), "mine" + w.Original(file, 2 * kPage + 4, kPage - 4));
   EXPECT_BYTES(Page(source, mm, a + 2 * kPage), w.Original(file, 3 * kPage, kPage));
@@ -244,6 +244,49 @@ TEST(ModelSourceTest, DescribesTheMachine) {
   EXPECT_EQ(source.files().file(0).recipe().kind(), ckpt_pb::Recipe::GENERATED);
 }
 
+std::string RunsOf(ModelSource& source, uint32_t file) {
+  const base::Result<std::vector<ckpt_pb::PageRun>> runs = source.ChangedPages(file);
+  EXPECT_TRUE(runs.has_value());
+  std::string text;
+  for (const ckpt_pb::PageRun& run : runs.value_or(std::vector<ckpt_pb::PageRun>())) {
+    text += base::Format(" %s %llu+%llu", ckpt_pb::PageRun::Kind_Name(run.kind()).c_str(),
+                         static_cast<unsigned long long>(run.first()),
+                         static_cast<unsigned long long>(run.count()));
+  }
+  return text;
+}
+
+// One run of zeros, whatever its size, but for what was written over it: to the disk or, of a file that
+// nobody maps, to the page cache alone.
+TEST(ModelSourceTest, AHugeHoleIsOneRun) {
+  constexpr uint64_t kPages = uint64_t{1} << 28;
+  for (const bool mapped : {true, false}) {
+    World w;
+    Process& p = w.Spawn();
+    const FilePtr file = w.NewFile(kPages * kPage);
+    ASSERT_TRUE(w.Punch(file, kPage, kPages * kPage));
+    if (mapped) (void)w.Map(p, kPages, PROT_READ, MAP_SHARED, file);
+    for (const uint64_t page : {uint64_t{1}, uint64_t{1000}, kPages - 1}) {
+      ASSERT_TRUE(w.WriteFile(file, page * kPage, "data"));
+    }
+    (void)w.ReadFile(file, 5000 * kPage, kPage);
+    ModelSource source(w.machine(), {});
+    ASSERT_TRUE(source.Prepare());
+    const uint32_t ref = source.files().file(0).objref();
+    EXPECT_EQ(RunsOf(source, ref),
+              " STORED 1+1 ZERO 2+998 STORED 1000+1 ZERO 1001+268434454 STORED 268435455+1")
+        << mapped;
+    if (!mapped) continue;
+    const uint32_t mm = source.processes().mm(0).objref();
+    const uint64_t base = source.vmas(mm).vma(0).start() / kPage;
+    const ContentRun zeros = source.NextContent(mm, base + 5001, base + kPages);
+    EXPECT_EQ(zeros.content, Content::kZero);
+    EXPECT_EQ(zeros.count, kPages - 1 - 5001);
+    EXPECT_EQ(source.NextContent(mm, base, base + kPages).content, Content::kPristine);
+    EXPECT_EQ(source.NextContent(mm, base + 1, base + kPages).content, Content::kBytes);
+  }
+}
+
 // A disk whose changed pages cannot be listed: an error, not an image without them.
 class UnlistableDisk final : public Disk {
  public:
@@ -255,9 +298,7 @@ class UnlistableDisk final : public Disk {
   SysResult<void> Truncate(uint64_t) override { return {}; }
   SysResult<void> PunchHole(Pgoff, Pgoff) override { return {}; }
   Recipe recipe() const override { return {}; }
-  SysResult<void> ForEachChanged(const std::function<void(Pgoff, const std::byte*)>&) const override {
-    return Err(EIO);
-  }
+  SysResult<void> ForEachChanged(const ChangedFn&) const override { return Err(EIO); }
 };
 
 TEST(ModelSourceTest, DiskThatCannotBeRead) {

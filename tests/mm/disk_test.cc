@@ -59,11 +59,14 @@ void Write(Disk& disk, Pgoff index, const std::string& bytes) {
 std::map<Pgoff, std::string> Changed(const Disk& disk) {
   std::map<Pgoff, std::string> changed;
   Pgoff last = 0;
-  EXPECT_TRUE(disk.ForEachChanged([&](Pgoff index, const std::byte* bytes) {
-    EXPECT_TRUE(changed.empty() || index > last) << "ascending";
-    last = index;
-    changed[index] = bytes == nullptr ? std::string(kPageSize, '\0')
-                                      : std::string(reinterpret_cast<const char*>(bytes), kPageSize);
+  EXPECT_TRUE(disk.ForEachChanged([&](Pgoff first, uint64_t count, const std::byte* bytes) {
+    EXPECT_TRUE(changed.empty() || first > last) << "ascending";
+    EXPECT_TRUE(count == 1 || (bytes == nullptr && count > 0)) << count;
+    last = first + count - 1;
+    for (Pgoff index = first; index <= last; ++index) {
+      changed[index] = bytes == nullptr ? std::string(kPageSize, '\0')
+                                        : std::string(reinterpret_cast<const char*>(bytes), kPageSize);
+    }
   }));
   return changed;
 }
@@ -189,6 +192,67 @@ TEST(Disk, AHoleInAnEmptyFileIsNoChange) {
   ASSERT_TRUE(disk.PunchHole(0, kSize / kPageSize));
   EXPECT_TRUE(Changed(disk).empty());
   EXPECT_BYTES(ReadPage(disk, 7), kZeroPage);
+}
+
+// The runs of zeros, "first-end", and the pages, "index": of files that are too big to look at each page.
+std::string Runs(const Disk& disk) {
+  std::string runs;
+  EXPECT_TRUE(disk.ForEachChanged([&](Pgoff first, uint64_t count, const std::byte* bytes) {
+    runs += " " + std::to_string(first);
+    if (bytes == nullptr) runs += "-" + std::to_string(first + count);
+  }));
+  return runs;
+}
+
+// Page by page any of this would take minutes, and gigabytes.
+TEST(Disk, AHugeHoleIsOneRange) {
+  constexpr Pgoff kPages = Pgoff{1} << 28;
+  const Recipe recipe = Generated("counter", kPages * kPageSize + 8);
+  OverlayDisk disk = MakeDisk(recipe);
+  ASSERT_TRUE(disk.PunchHole(1, ~Pgoff{0}));
+  EXPECT_EQ(Runs(disk), " 1-268435456 268435456-268435457");
+  EXPECT_BYTES(ReadPage(disk, 0), RecipePage(recipe, 0));
+  EXPECT_BYTES(ReadPage(disk, 1), kZeroPage);
+  EXPECT_BYTES(ReadPage(disk, kPages), kZeroPage);
+  Write(disk, 1000, kXs);
+  EXPECT_EQ(Runs(disk), " 1-1000 1000 1001-268435456 268435456-268435457");
+  ASSERT_TRUE(disk.PunchHole(900, 1100));
+  EXPECT_EQ(Runs(disk), " 1-268435456 268435456-268435457") << "a hole over a written page of a hole";
+  ASSERT_TRUE(disk.Truncate(5000 * kPageSize));
+  EXPECT_EQ(Runs(disk), " 1-5000");
+  ASSERT_TRUE(disk.Truncate(kPages * kPageSize));
+  EXPECT_EQ(Runs(disk), " 1-5000") << "behind that the recipe is cut";
+}
+
+TEST(Disk, HolesThatTouchAreOne) {
+  OverlayDisk disk = MakeDisk(Generated("counter", 100 * kPageSize));
+  for (const auto& [first, end] :
+       std::vector<std::pair<Pgoff, Pgoff>>{{10, 20}, {30, 40}, {50, 60}, {99, 200}}) {
+    ASSERT_TRUE(disk.PunchHole(first, end));
+  }
+  EXPECT_EQ(Runs(disk), " 10-20 30-40 50-60 99-100");
+  ASSERT_TRUE(disk.PunchHole(20, 25));
+  ASSERT_TRUE(disk.PunchHole(12, 18));
+  EXPECT_EQ(Runs(disk), " 10-25 30-40 50-60 99-100");
+  ASSERT_TRUE(disk.PunchHole(25, 51));
+  EXPECT_EQ(Runs(disk), " 10-60 99-100");
+  ASSERT_TRUE(disk.PunchHole(5, 10));
+  ASSERT_TRUE(disk.PunchHole(0, 1));
+  EXPECT_EQ(Runs(disk), " 0-1 5-60 99-100");
+  ASSERT_TRUE(disk.Truncate(30 * kPageSize + 1));
+  EXPECT_EQ(Runs(disk), " 0-1 5-30 30-31") << "the last page is compared";
+}
+
+TEST(Disk, AHoleInASparseRealFileIsAsBigAsItsData) {
+  const support::TempDir folder;
+  support::WriteFile(folder / "real", std::string(2 * kPageSize, 'a'));
+  std::filesystem::resize_file(folder / "real", uint64_t{1} << 40);
+  OverlayDisk disk = MakeDisk(Real(folder / "real"));
+  ASSERT_TRUE(disk.PunchHole(1, Pgoff{1} << 28));
+  EXPECT_EQ(Runs(disk), " 1-2") << "zeros already";
+  std::filesystem::resize_file(folder / "real", (uint64_t{1} << 40) - 2 * kPageSize);
+  EXPECT_EQ(Runs(disk), " 1-2 268435454-268435455 268435455-268435456")
+      << "what cannot be read may have been anything";
 }
 
 TEST(Disk, ReopenedWithARecipeEnd) {

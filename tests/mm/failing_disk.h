@@ -48,8 +48,9 @@ class FailingDisk final : public Disk {
     return {};
   }
   Recipe recipe() const override { return {}; }
-  SysResult<void> ForEachChanged(const std::function<void(Pgoff, const std::byte*)>& visit) const override {
-    for (const auto& [index, bytes] : pages) visit(index, reinterpret_cast<const std::byte*>(bytes.data()));
+  SysResult<void> ForEachChanged(const ChangedFn& visit) const override {
+    for (const auto& [index, bytes] : pages)
+      visit(index, 1, reinterpret_cast<const std::byte*>(bytes.data()));
     return {};
   }
 

@@ -122,7 +122,7 @@ TEST_F(FolderDiskTest, TheRecipeIsTheFileAsItIsNow) {
   EXPECT_EQ(recipe.mtime_ns, int64_t{st.st_mtim.tv_sec} * 1'000'000'000 + st.st_mtim.tv_nsec);
   EXPECT_EQ(disk->recipe_end(), 8192u);
   int changed = 0;
-  ASSERT_TRUE(disk->ForEachChanged([&](Pgoff, const std::byte*) { ++changed; }));
+  ASSERT_TRUE(disk->ForEachChanged([&](Pgoff, uint64_t, const std::byte*) { ++changed; }));
   EXPECT_EQ(changed, 0);
   EXPECT_TRUE(disk->Sync());
 }
