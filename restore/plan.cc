@@ -41,11 +41,12 @@ base::Result<void> DecideFile(ckpt_pb::File& file, const FileFact& fact, const P
     return Fail(Code::kChanged, "file '%s': %s; recorded was %s", path.c_str(), fact.why_not.c_str(),
                 recorded.c_str());
   }
-  const std::string found = Identity(fact.device, fact.inode, fact.size, fact.mtime_ns, fact.build_id);
+  const std::string found =
+      Identity(fact.device, fact.inode, fact.size, fact.mtime_ns, fact.build_id.value_or(""));
   const bool same_inode = fact.device == recipe.device() && fact.inode == recipe.inode();
   const bool same_size = fact.size == recipe.size();
   const bool same = same_inode && same_size && fact.mtime_ns == recipe.mtime_ns() &&
-                    (recipe.build_id().empty() || fact.build_id == recipe.build_id());
+                    (recipe.build_id().empty() || !fact.build_id || *fact.build_id == recipe.build_id());
   if (!same && (!same_inode || same_size) && options.accept_changed == AcceptChanged::kNo) {
     return Fail(Code::kChanged,
                 "file '%s' is not the one that was recorded (%s): found %s. --accept-changed uses it anyway",
@@ -66,7 +67,7 @@ base::Result<void> DecideFile(ckpt_pb::File& file, const FileFact& fact, const P
   recipe.set_inode(fact.inode);
   recipe.set_size(fact.size);
   recipe.set_mtime_ns(fact.mtime_ns);
-  if (!recipe.build_id().empty()) recipe.set_build_id(fact.build_id);
+  if (!recipe.build_id().empty()) recipe.set_build_id(fact.build_id.value_or(""));
   plan.file_ends[file.objref()] = base::PagesFor(file.size());
   return {};
 }

@@ -39,7 +39,7 @@ struct FileFact {
   uint64_t inode = 0;
   uint64_t size = 0;
   int64_t mtime_ns = 0;
-  std::string build_id;  // looked at only where one was recorded
+  std::optional<std::string> build_id;  // nothing: not looked at
 };
 
 struct Plan {

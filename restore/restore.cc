@@ -83,7 +83,8 @@ FileFact Gather(const std::string& path) {
 
 }  // namespace
 
-std::map<uint32_t, FileFact> GatherFacts(const ckpt_pb::Files& files, const RestoreOptions& options) {
+base::Result<std::map<uint32_t, FileFact>> GatherFacts(const ckpt_pb::Files& files,
+                                                       const RestoreOptions& options) {
   const std::string& disk_dir = options.disk_dir;
   std::map<uint32_t, FileFact> facts;
   for (const ckpt_pb::File& file : files.file()) {
@@ -91,7 +92,7 @@ std::map<uint32_t, FileFact> GatherFacts(const ckpt_pb::Files& files, const Rest
     if (recipe.kind() == ckpt_pb::Recipe::REAL) {
       FileFact& fact = facts[file.objref()] = Gather(recipe.path());
       if (fact.exists && !recipe.build_id().empty() && options.build_id)
-        fact.build_id = options.build_id(recipe.path());
+        fact.build_id = TRY(options.build_id(recipe.path()));
     }
     if (recipe.kind() != ckpt_pb::Recipe::FOLDER) continue;
     if (disk_dir.empty()) {
@@ -108,7 +109,8 @@ std::map<uint32_t, FileFact> GatherFacts(const ckpt_pb::Files& files, const Rest
 
 base::Result<RestoreReport> Restore(const image::Reader& image, MemorySink& sink,
                                     const RestoreOptions& options) {
-  const Plan plan = TRY(MakePlan(image, GatherFacts(image.files(), options), options.plan));
+  const std::map<uint32_t, FileFact> facts = TRY(GatherFacts(image.files(), options));
+  const Plan plan = TRY(MakePlan(image, facts, options.plan));
   for (const ckpt_pb::File& file : plan.files.file()) TRY_VOID(sink.CreateFile(file));
   for (const ckpt_pb::Mm& mm : image.processes().mm()) TRY_VOID(sink.CreateMm(mm));
   for (const ckpt_pb::Process& process : image.processes().process()) TRY_VOID(sink.CreateProcess(process));

@@ -18,8 +18,9 @@ struct RestoreOptions {
   PlanOptions plan;
   image::ReadOptions read;
   std::string disk_dir;  // the folder of FOLDER recipes; empty: none was given
-  // The build-id of the ELF file at a path, empty where there is none; asked where one was recorded.
-  std::function<std::string(const std::string& path)> build_id;
+  // The build-id of the ELF file at a path, empty where there is none; asked where one was recorded. Not set:
+  // build-ids are not compared.
+  std::function<base::Result<std::string>(const std::string& path)> build_id;
 };
 
 struct RestoreReport {
@@ -28,8 +29,10 @@ struct RestoreReport {
   uint64_t dropped = 0;  // modified pages past the end of their files
 };
 
-// What stands now at the paths of the image's files.
-std::map<uint32_t, FileFact> GatherFacts(const ckpt_pb::Files& files, const RestoreOptions& options);
+// What stands now at the paths of the image's files. Errors are those of build_id: that a file cannot be read
+// does not say that it changed.
+base::Result<std::map<uint32_t, FileFact>> GatherFacts(const ckpt_pb::Files& files,
+                                                       const RestoreOptions& options);
 
 base::Result<RestoreReport> Restore(const image::Reader& image, MemorySink& sink,
                                     const RestoreOptions& options);

@@ -161,6 +161,35 @@ base::Result<GElf_Ehdr> DecodeHeader(std::string* head) {
   return header;
 }
 
+// The build-id in the notes of one segment; empty if it is not there.
+std::string FindBuildId(Elf* elf, const GElf_Phdr& segment) {
+  Elf_Data* data = elf_getdata_rawchunk(elf, static_cast<int64_t>(segment.p_offset), segment.p_filesz,
+                                        segment.p_align == 8 ? ELF_T_NHDR8 : ELF_T_NHDR);
+  if (data == nullptr) return "";
+  GElf_Nhdr note;
+  size_t name = 0;
+  size_t desc = 0;
+  for (size_t at = 0; (at = gelf_getnote(data, at, &note, &name, &desc)) > 0;) {
+    const auto* bytes = static_cast<const char*>(data->d_buf);
+    if (note.n_type != NT_GNU_BUILD_ID || note.n_namesz != 4 || std::memcmp(bytes + name, "GNU", 4) != 0)
+      continue;
+    return note.n_descsz <= 64 ? std::string(bytes + desc, note.n_descsz) : "";
+  }
+  return "";
+}
+
+std::string FindBuildId(Elf* elf) {
+  size_t count = 0;
+  if (elf == nullptr || elf_kind(elf) != ELF_K_ELF || elf_getphdrnum(elf, &count) != 0) return "";
+  std::string found;
+  for (size_t i = 0; i < count && found.empty(); ++i) {
+    GElf_Phdr phdr;
+    if (gelf_getphdr(elf, static_cast<int>(i), &phdr) != nullptr && phdr.p_type == PT_NOTE)
+      found = FindBuildId(elf, phdr);
+  }
+  return found;
+}
+
 }  // namespace
 
 base::Result<ElfFile> ReadElf(uint64_t size, const ElfReader& read) {
@@ -202,34 +231,16 @@ base::Result<ElfFile> ReadElf(uint64_t size, const ElfReader& read) {
   return file;
 }
 
-std::string ReadBuildId(const std::string& path) {
+base::Result<std::string> ReadBuildId(const std::string& path) {
   CHECK(elf_version(EV_CURRENT) != EV_NONE);
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return "";
-  std::string found;
-  {
-    const ElfHandle elf(elf_begin(fd, ELF_C_READ, nullptr));
-    size_t count = 0;
-    if (elf == nullptr || elf_kind(elf.get()) != ELF_K_ELF || elf_getphdrnum(elf.get(), &count) != 0)
-      count = 0;
-    for (size_t i = 0; i < count && found.empty(); ++i) {
-      GElf_Phdr phdr;
-      if (gelf_getphdr(elf.get(), static_cast<int>(i), &phdr) == nullptr || phdr.p_type != PT_NOTE) continue;
-      Elf_Data* data = elf_getdata_rawchunk(elf.get(), static_cast<int64_t>(phdr.p_offset), phdr.p_filesz,
-                                            phdr.p_align == 8 ? ELF_T_NHDR8 : ELF_T_NHDR);
-      if (data == nullptr) continue;
-      GElf_Nhdr note;
-      size_t name = 0;
-      size_t desc = 0;
-      for (size_t at = 0; (at = gelf_getnote(data, at, &note, &name, &desc)) > 0;) {
-        const auto* bytes = static_cast<const char*>(data->d_buf);
-        if (note.n_type != NT_GNU_BUILD_ID || note.n_namesz != 4 || std::memcmp(bytes + name, "GNU", 4) != 0)
-          continue;
-        if (note.n_descsz <= 64) found.assign(bytes + desc, note.n_descsz);
-        break;
-      }
-    }
+  char byte = 0;
+  if (fd < 0 || pread(fd, &byte, 1, 0) < 0) {
+    const int error = errno;
+    if (fd >= 0) close(fd);
+    return base::FailErrno(error, "read the build-id of '%s'", base::Printable(path).c_str());
   }
+  std::string found = FindBuildId(ElfHandle(elf_begin(fd, ELF_C_READ, nullptr)).get());
   close(fd);
   return found;
 }

@@ -46,7 +46,8 @@ using ElfReader = std::function<base::Result<std::string>(uint64_t offset, uint6
 // breaks a rule. Errors of `read` pass through. No error names the file: the caller does.
 base::Result<ElfFile> ReadElf(uint64_t size, const ElfReader& read);
 
-// The NT_GNU_BUILD_ID note of a real file, as bytes; empty if it cannot be read, is not ELF or has none.
-std::string ReadBuildId(const std::string& path);
+// The NT_GNU_BUILD_ID note of a real file, as bytes; empty if it is not ELF or has none. kNotFound or kIo if
+// the file cannot be read.
+base::Result<std::string> ReadBuildId(const std::string& path);
 
 }  // namespace workload

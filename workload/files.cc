@@ -12,7 +12,7 @@ base::Result<mm::OpenedContent> OpenReal(const std::string& path) {
   recipe.kind = mm::Recipe::Kind::kReal;
   recipe.path = path;
   mm::OpenedContent opened = TRY(mm::OpenContent(recipe));
-  opened.recipe.build_id = ReadBuildId(path);
+  opened.recipe.build_id = TRY(ReadBuildId(path));
   return opened;
 }
 

@@ -237,6 +237,15 @@ TEST_F(PlanTest, BuildId) {
   EXPECT_EQ(Accepted().files.file(0).recipe().build_id(), "\x01\x03");
 }
 
+TEST_F(PlanTest, ABuildIdThatNobodyLookedAtIsNotCompared) {
+  file_.mutable_recipe()->set_build_id("\x01\x02");
+  const Plan plan = Accepted();
+  EXPECT_TRUE(plan.notices.empty());
+  EXPECT_EQ(plan.files.file(0).recipe().build_id(), "\x01\x02");
+  fact_.build_id = "";
+  (void)Refused(Code::kChanged);
+}
+
 TEST_F(PlanTest, OtherRecipesNeedNoFacts) {
   file_.mutable_recipe()->set_kind(ckpt_pb::Recipe::EMPTY);
   fact_.exists = false;

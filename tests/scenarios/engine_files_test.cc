@@ -263,6 +263,14 @@ TEST_F(RealFileTest, OtherBuildId) {
   trip_.options.build_id = [](const std::string&) { return std::string("\x12\x34"); };
   EXPECT_NE(trip_.Restore(), nullptr);
   EXPECT_TRUE(trip_.restored().notices.empty());
+  trip_.options.build_id = nullptr;
+  EXPECT_NE(trip_.Restore(), nullptr) << "nothing was found that differs";
+  trip_.options.build_id = [](const std::string& path) {
+    return base::Result<std::string>(base::FailErrno(EACCES, "read the build-id of '%s'", path.c_str()));
+  };
+  const base::Error unread = trip_.RestoreError();
+  EXPECT_EQ(unread.code, Code::kIo) << "it was not seen to change";
+  EXPECT_EQ(unread.what, "read the build-id of '" + path_ + "': Permission denied");
   trip_.options.build_id = [](const std::string&) { return std::string("\xab\xcd"); };
   ExpectRefused(Code::kChanged);
   const std::string what = trip_.RestoreError().what;

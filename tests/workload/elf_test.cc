@@ -169,9 +169,13 @@ TEST(ElfFileTest, BigEndianAnd32Bits) {
 }
 
 TEST(ElfFileTest, BuildIdOfASystemProgram) {
-  EXPECT_EQ(ReadBuildId("/bin/sh").size(), 20u);
-  EXPECT_EQ(ReadBuildId("/usr/share/common-licenses/GPL-3"), "");
-  EXPECT_EQ(ReadBuildId("/no/such/file"), "");
+  EXPECT_EQ(ReadBuildId("/bin/sh")->size(), 20u);
+  EXPECT_EQ(ReadBuildId("/usr/share/common-licenses/GPL-3").value(), "");
+  EXPECT_EQ(ReadBuildId("/dev/null").value(), "") << "nothing in it";
+  EXPECT_EQ(ReadBuildId("/no/such/file").error().code, base::Code::kNotFound);
+  EXPECT_EQ(ReadBuildId("/no/such/file").error().what,
+            "read the build-id of '/no/such/file': No such file or directory");
+  EXPECT_EQ(ReadBuildId("/bin").error().code, base::Code::kIo);
 }
 
 // ---- exec ----
