@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "proto/chunk.h"
@@ -27,9 +28,11 @@ void AddDiff(CLI::App& app, Action& action);
 void AddShow(CLI::App& app, Action& action);
 void AddVerify(CLI::App& app, Action& action);
 
-// A flag that takes no value, and an option whose value must not be empty (an unset shell variable).
+// A flag that takes no value, and options whose values must not be empty (an unset shell variable).
 void AddFlag(CLI::App& command, const std::string& names, bool& flag, const std::string& help);
 CLI::Option* AddText(CLI::App& command, const std::string& names, std::string& text, const std::string& help);
+CLI::Option* AddTexts(CLI::App& command, const std::string& names, std::vector<std::string>& texts,
+                      const std::string& help);
 
 // --level, --threads, --no-sync of the commands that write an image.
 struct ImageOptions {

@@ -23,6 +23,10 @@ bool KnownWord(const CLI::App& app, const std::string& word) {
   return !named.empty() || word == "-h" || word == "--help" || word == "--version";
 }
 
+CLI::Validator NotEmpty() {
+  return {[](std::string& value) { return std::string(value.empty() ? "it is empty" : ""); }, "", ""};
+}
+
 // A closed descriptor 0, 1 or 2 would be given to the next file that is opened, and what is printed would
 // go into that: each gets a place where its use fails.
 void FillStandardDescriptors() {
@@ -48,7 +52,8 @@ int Main(int argc, char** argv) {
   AddVerify(app, action);
   CatchSignals();
   if (const std::string word = argc > 1 ? argv[1] : ""; argc > 1 && !KnownWord(app, word)) {
-    return PrintError({base::Code::kInvalid, "there is no command '" + word + "': see 'ckpt --help'"});
+    const std::string what = word.empty() ? "the command is empty" : "there is no command '" + word + "'";
+    return PrintError({base::Code::kInvalid, what + ": see 'ckpt --help'"});
   }
   try {
     app.parse(argc, argv);
@@ -68,9 +73,12 @@ void AddFlag(CLI::App& command, const std::string& names, bool& flag, const std:
 
 CLI::Option* AddText(CLI::App& command, const std::string& names, std::string& text,
                      const std::string& help) {
-  return command.add_option(names, text, help)
-      ->check(CLI::Validator(
-          [](std::string& value) { return std::string(value.empty() ? "it is empty" : ""); }, "", ""));
+  return command.add_option(names, text, help)->check(NotEmpty());
+}
+
+CLI::Option* AddTexts(CLI::App& command, const std::string& names, std::vector<std::string>& texts,
+                      const std::string& help) {
+  return command.add_option(names, texts, help)->check(NotEmpty());
 }
 
 void AddImageOptions(CLI::App& command, ImageOptions& options) {

@@ -42,8 +42,10 @@ base::Result<void> CheckLabel(const workload::Script& script, const std::string&
     return {};
   std::string labels;
   for (const std::string& known : script.labels()) labels += known + ", ";
-  return base::Fail(base::Code::kInvalid, "workload '%s' has no checkpoint '%s': there are %s%s",
-                    base::Printable(script.path()).c_str(), base::Printable(label).c_str(), labels.c_str(),
+  const std::string what =
+      label.empty() ? "the label is missing" : "it has no checkpoint '" + base::Printable(label) + "'";
+  return base::Fail(base::Code::kInvalid, "workload '%s': %s: there are %s%s",
+                    base::Printable(script.path()).c_str(), what.c_str(), labels.c_str(),
                     std::string(workload::kEndLabel).c_str());
 }
 
@@ -64,15 +66,35 @@ base::Result<RunToLabel> RunWorkloadTo(const std::string& path, const std::strin
   return run;
 }
 
+namespace {
+
+// Of a file that is no image: it may be a workload, given without a label.
+base::Result<std::unique_ptr<image::Reader>> OpenImage(const std::string& name) {
+  auto image = image::Reader::Open(name);
+  if (image || image.error().code != base::Code::kInvalid) return image;
+  const base::Result<workload::Script> script = workload::Script::Load(name);
+  if (!script) return image;
+  const std::string label =
+      script->labels().empty() ? std::string(workload::kEndLabel) : script->labels().front();
+  return base::Fail(base::Code::kInvalid, "'%s' is a workload: name a moment of it as well, as in '%s@%s'",
+                    base::Printable(name).c_str(), base::Printable(name).c_str(), label.c_str());
+}
+
+}  // namespace
+
 base::Result<std::unique_ptr<Memory>> Memory::Open(const std::string& name, const MemoryOptions& options) {
   auto memory = std::make_unique<Memory>();
   ckpt::ModelScope scope;
   const size_t at = name.rfind('@');
   if (access(name.c_str(), F_OK) == 0 || at == std::string::npos) {
-    std::unique_ptr<image::Reader> image = TRY(image::Reader::Open(name));
+    std::unique_ptr<image::Reader> image = TRY(OpenImage(name));
     RestoredImage restored = TRY(RestoreImage(std::move(image), options));
     for (const std::string& notice : restored.report.notices) PrintNotice(notice);
     memory->machine_ = std::move(restored.machine);
+  } else if (at == 0) {
+    return base::Fail(base::Code::kInvalid,
+                      "'%s': the workload is missing in front of '@': expected an image, or WORKLOAD@LABEL",
+                      base::Printable(name).c_str());
   } else {
     RunToLabel run = TRY(RunWorkloadTo(name.substr(0, at), name.substr(at + 1), options));
     memory->machine_ = std::move(run.machine);

@@ -41,7 +41,7 @@ base::Result<void> CheckLabel(const workload::Script& script, const std::string&
 class Memory {
  public:
   // An existing file is an image; otherwise what stands before the last '@' is a workload. Notices
-  // of a restart are printed.
+  // of a restart are printed. The error for a workload without a label says how one is named.
   static base::Result<std::unique_ptr<Memory>> Open(const std::string& name, const MemoryOptions& options);
   // Prepared.
   ckpt::MemorySource& source() { return *source_; }

@@ -57,7 +57,7 @@ int Verify(const VerifyCommand& command) {
 void AddVerify(CLI::App& app, Action& action) {
   auto command = std::make_shared<VerifyCommand>();
   CLI::App* verify = app.add_subcommand("verify", "Check every byte of images (1: damaged, 2: unreadable)");
-  verify->add_option("IMAGE", command->images, "The images")->required();
+  AddTexts(*verify, "IMAGE", command->images, "The images")->required();
   AddFlag(*verify, "--json", command->json, "Print the results as JSON");
   AddFlag(*verify, "-q,--quiet", command->quiet, "Say nothing of images that are good");
   verify->callback([command, &action] { action = [command] { return Verify(*command); }; });

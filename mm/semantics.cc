@@ -76,13 +76,16 @@ base::Result<void> SetSwitch(Semantics& semantics, std::string_view assignment) 
       reinterpret_cast<uint8_t*>(&semantics)[row.offset] = static_cast<uint8_t>(i);
       return {};
     }
-    return base::Fail(base::Code::kInvalid, "switch '%s' has no value '%s': it takes one of %s",
-                      std::string(name).c_str(), base::Printable(value).c_str(), Join(row.values).c_str());
+    const std::string what =
+        value.empty() ? "needs a value" : "has no value '" + base::Printable(value) + "'";
+    return base::Fail(base::Code::kInvalid, "switch '%s' %s: it takes one of %s", std::string(name).c_str(),
+                      what.c_str(), Join(row.values).c_str());
   }
   std::vector<std::string_view> names;
   for (const Switch& row : kSwitches) names.push_back(row.name);
-  return base::Fail(base::Code::kInvalid, "there is no switch '%s': the switches are %s",
-                    base::Printable(name).c_str(), Join(names).c_str());
+  const std::string what =
+      name.empty() ? "the switch has no name" : "there is no switch '" + base::Printable(name) + "'";
+  return base::Fail(base::Code::kInvalid, "%s: the switches are %s", what.c_str(), Join(names).c_str());
 }
 
 std::vector<std::string> ChangedSwitches(const Semantics& semantics) {

@@ -178,6 +178,9 @@ class NameChecker {
                                             checkpoint.label().c_str()));
     }
     for (int i = 0; i < checkpoint.process_size(); ++i) {
+      if (checkpoint.process(i).empty()) {
+        return op.Wrong("process", "the name of a process is missing; there are " + AliveNames(), i);
+      }
       if (!alive_.contains(checkpoint.process(i))) {
         return op.Wrong("process",
                         base::Format("there is no process '%s' at this step; there are %s",

@@ -70,8 +70,10 @@ TEST_F(CommandLine, EmptyValuesAreRefused) {
   EXPECT_TRUE(Refused(Ckpt({"restore", "base.img", "-o", ""}), 2));
   EXPECT_TRUE(Refused(Ckpt({"restore", "base.img", "--resume", ""}), 2));
   for (const char* command : {"run", "restore", "show", "verify"}) {
-    EXPECT_TRUE(Refused(Ckpt({command, ""}), 2)) << command;
+    EXPECT_TRUE(Refused(Ckpt({command, ""}), 2, "it is empty")) << command;
   }
+  EXPECT_TRUE(Refused(Ckpt({"verify", "base.img", ""}), 2, "it is empty"));
+  EXPECT_TRUE(Refused(Ckpt({""}), 2, "the command is empty"));
 }
 
 TEST_F(CommandLine, FlagsTakeNoValue) {

@@ -105,8 +105,18 @@ TEST_F(BadInput, AWorkloadCanComeFromAPipe) {
 TEST_F(BadInput, MemoriesOfDiff) {
   EXPECT_TRUE(Refused(Ckpt({"diff", "small.textproto@", "base.img"}), 2, "base, later, end"));
   EXPECT_TRUE(Refused(Ckpt({"diff", "small.textproto@nope", "base.img"}), 2, "nope"));
-  EXPECT_TRUE(Refused(Ckpt({"diff", "small.textproto", "base.img"}), 2, "small.textproto"));
-  EXPECT_TRUE(Refused(Ckpt({"diff", "@", "@"}), 2));
+  EXPECT_TRUE(Refused(Ckpt({"diff", "small.textproto@", "base.img"}), 2, "the label is missing"));
+  for (const Args& line :
+       {Args{"diff", "small.textproto", "base.img"}, Args{"diff", "base.img", "small.textproto"}}) {
+    EXPECT_TRUE(Refused(
+        Ckpt(line), 2,
+        "'small.textproto' is a workload: name a moment of it as well, as in 'small.textproto@base'"));
+  }
+  Write("plain.textproto", "step { map { region: \"m\" length: \"4KiB\" } }\n");
+  EXPECT_TRUE(Refused(Ckpt({"diff", "plain.textproto", "base.img"}), 2, "as in 'plain.textproto@end'"));
+  EXPECT_TRUE(Refused(Ckpt({"diff", "junk", "base.img"}), 2, "junk: not a ckpt image"));
+  EXPECT_TRUE(Refused(Ckpt({"diff", "@", "@"}), 2, "the workload is missing in front of '@'"));
+  EXPECT_TRUE(Refused(Ckpt({"diff", "base.img", "@base"}), 2, "the workload is missing in front of '@'"));
   std::filesystem::copy(Path("base.img"), Path("an@image"));
   EXPECT_TRUE(Good(Ckpt({"diff", "an@image", "base.img"})));
   Write("a@b.textproto", kSmall);

@@ -74,6 +74,10 @@ step { })raw",
               R"raw(w:1:11: there is no generation 'k99': the presets are k34, k32, k24, k18, k11)raw"},
     BadScript{R"raw(machine { semantics: "hole_punch_cow=eaten" } step { exit {} })raw",
               R"raw(w:1:11: switch 'hole_punch_cow' has no value 'eaten': it takes one of kept, zapped)raw"},
+    BadScript{R"raw(machine { semantics: "hole_punch_cow" } step { exit {} })raw",
+              R"raw(w:1:11: switch 'hole_punch_cow' needs a value: it takes one of kept, zapped)raw"},
+    BadScript{R"raw(machine { semantics: "" } step { exit {} })raw",
+              R"raw(w:1:11: the switch has no name: the switches are ...)raw"},
     BadScript{R"raw(machine {
   semantics: "reuse_rule=count"
   semantics: "no_such=1"
@@ -214,6 +218,8 @@ step { map { region: "r" length: "4k" } })raw",
     BadScript{R"raw(step { checkpoint { label: "a" } }
 step { checkpoint { label: "a" } })raw",
               R"raw(w:2:21: there is a checkpoint 'a' already; expected a new label)raw"},
+    BadScript{R"raw(step { checkpoint { label: "a" process: "main" process: "" } })raw",
+              R"raw(w:1:48: the name of a process is missing; there are main)raw"},
     BadScript{R"raw(step { checkpoint { label: "a" process: "main" process: "ghost" } })raw",
               R"raw(w:1:48: there is no process 'ghost' at this step; there are main)raw"},
     BadScript{
