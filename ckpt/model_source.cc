@@ -4,6 +4,7 @@
 #include <cstring>
 #include <shared_mutex>
 
+#include "ckpt/model_describe.h"
 #include "mm/follow_page.h"
 
 namespace ckpt {
@@ -13,52 +14,16 @@ using base::kPageSize;
 using ckpt_pb::PageRun;
 using mm::Vma;
 
-// Vmas whose pages are not the process's alone to save: spec C2. VM_NORESERVE and non-linear file
-// mappings, which the published patches refused, are saved.
-struct Unsupported {
-  uint64_t flag;
-  const char* name;
-};
-constexpr Unsupported kUnsupported[] = {{mm::VM_IO, "VM_IO"},
-                                        {mm::VM_HUGETLB, "VM_HUGETLB"},
-                                        {mm::VM_PFNMAP, "VM_PFNMAP"},
-                                        {mm::VM_RESERVED, "VM_RESERVED"},
-                                        {mm::VM_MAPPED_COPY, "VM_MAPPED_COPY"},
-                                        {mm::VM_INSERTPAGE, "VM_INSERTPAGE"},
-                                        {mm::VM_MIXEDMAP, "VM_MIXEDMAP"},
-                                        {mm::VM_SAO, "VM_SAO"}};
-
-ckpt_pb::Vma::Kind KindOf(const Vma& vma) {
-  if (vma.special == mm::Special::kVdso) return ckpt_pb::Vma::VDSO;
-  if (vma.file == nullptr) return ckpt_pb::Vma::ANON;
-  // A shared mapping of a file that may not be written keeps only VM_MAYSHARE.
-  if ((vma.flags & (mm::VM_SHARED | mm::VM_MAYSHARE)) == 0) return ckpt_pb::Vma::FILE_PRIVATE;
-  return vma.file->kind() == mm::FileKind::kShmem ? ckpt_pb::Vma::SHM_ANON : ckpt_pb::Vma::FILE_SHARED;
-}
-
-ckpt_pb::File::Kind KindOf(const mm::File& file) {
-  switch (file.kind()) {
-    case mm::FileKind::kRegular: return ckpt_pb::File::REGULAR;
-    case mm::FileKind::kShmem: return ckpt_pb::File::SHMEM;
-    case mm::FileKind::kDevZero: return ckpt_pb::File::DEV_ZERO;
-  }
-  return ckpt_pb::File::REGULAR;
-}
-
-void DescribeRecipe(const mm::Recipe& recipe, ckpt_pb::Recipe& out) {
-  out.set_kind(static_cast<ckpt_pb::Recipe::Kind>(recipe.kind));
-  out.set_size(recipe.size);
-  out.set_generator(recipe.generator);
-  out.set_seed(recipe.seed);
-  out.set_path(recipe.path);
-  out.set_device(recipe.device);
-  out.set_inode(recipe.inode);
-  out.set_mtime_ns(recipe.mtime_ns);
-  out.set_build_id(recipe.build_id);
-}
-
 bool InFolder(const mm::File& file) {
   return file.disk() != nullptr && file.disk()->recipe().kind == mm::Recipe::Kind::kFolder;
+}
+
+// The first page at or after `index` that an object has, in memory or in swap; the largest number: none.
+uint64_t FirstOfObject(const mm::Mapping& mapping, uint64_t index) {
+  const auto page = mapping.pages.lower_bound(index);
+  const auto slot = mapping.swapped.lower_bound(index);
+  return std::min(page == mapping.pages.end() ? ~uint64_t{0} : page->first,
+                  slot == mapping.swapped.end() ? ~uint64_t{0} : slot->first);
 }
 
 // What a shared mapping stored behind the end of a file is no part of the file.
@@ -78,6 +43,7 @@ const ckpt_pb::Vmas& ModelSource::vmas(uint32_t mm) const { return mms_.at(mm).v
 base::Result<void> ModelSource::Prepare() {
   TRY_VOID(CollectProcesses());
   TRY_VOID(WriteBack());
+  CollectSmaps();
   TRY_VOID(CollectFiles());
   const mm::MachineConfig& config = machine_.config();
   machine_pb_.set_page_size(kPageSize);
@@ -86,6 +52,8 @@ base::Result<void> ModelSource::Prepare() {
   machine_pb_.set_vdso_start(config.vdso_start);
   machine_pb_.set_vdso_pages(config.vdso_pages);
   machine_pb_.set_label(scope_.label);
+  machine_pb_.set_swap_bytes(config.swap_bytes);
+  machine_pb_.set_swap_off(config.swap_bytes > 0 && machine_.swap == nullptr);
   return {};
 }
 
@@ -171,6 +139,7 @@ base::Result<void> ModelSource::CollectVmas(MmEntry& entry, uint32_t objref, mm:
   for (const auto& [start, vma] : entry.mm->vmas()) {
     base::Result<void> described = DescribeVma(*vma, pid, *entry.vmas.add_vma());
     if (!described) return described;
+    if ((vma->flags & mm::VM_NONLINEAR) != 0) TRY_VOID(DescribeNonlinear(*vma, entry.vmas));
   }
   if (static_cast<size_t>(entry.vmas.vma_size()) != map_count) {
     return base::Fail(base::Code::kBusy,
@@ -180,25 +149,8 @@ base::Result<void> ModelSource::CollectVmas(MmEntry& entry, uint32_t objref, mm:
   return {};
 }
 
-base::Result<void> ModelSource::DescribeVma(const Vma& vma, mm::Pid pid, ckpt_pb::Vma& out) {
-  const auto start = static_cast<unsigned long long>(vma.start);
-  for (const Unsupported& unsupported : kUnsupported) {
-    if ((vma.flags & unsupported.flag) != 0) {
-      return base::Fail(base::Code::kUnsupported,
-                        "checkpoint process %u: vma at %#llx is %s, which is not saved (ENOSYS)", pid, start,
-                        unsupported.name);
-    }
-  }
-  if ((vma.flags & mm::VM_NONLINEAR) != 0 && (vma.file == nullptr || !vma.is_shared())) {
-    return base::Fail(base::Code::kUnsupported,
-                      "checkpoint process %u: vma at %#llx is non-linear and not a shared mapping (ENOSYS)",
-                      pid, start);
-  }
-  if (vma.special != mm::Special::kNone && vma.special != mm::Special::kVdso) {
-    return base::Fail(base::Code::kUnsupported,
-                      "checkpoint process %u: vma at %#llx is a special mapping other than [vdso] (ENOSYS)",
-                      pid, start);
-  }
+base::Result<void> ModelSource::DescribeVma(Vma& vma, mm::Pid pid, ckpt_pb::Vma& out) {
+  TRY_VOID(CheckVma(vma, pid));
   out.set_start(vma.start);
   out.set_end(vma.end);
   out.set_flags(vma.flags);
@@ -235,6 +187,15 @@ base::Result<void> ModelSource::CollectFiles() {
   return {};
 }
 
+// After the write-back: what is clean then is what the image leaves to files.
+void ModelSource::CollectSmaps() {
+  for (auto& [objref, entry] : mms_) {
+    for (ckpt_pb::Vma& vma : *entry.vmas.mutable_vma()) {
+      DescribeSmaps(mm::SmapsOf(*entry.mm->vma_at(vma.start())), *vma.mutable_smaps());
+    }
+  }
+}
+
 base::Result<void> ModelSource::WriteBack() {
   std::set<mm::File*> wanted;
   for (const uint32_t objref : mapped_files_) wanted.insert(files_.at(objref).get());
@@ -249,21 +210,45 @@ base::Result<void> ModelSource::WriteBack() {
   return {};
 }
 
+// The published lookups bring pages in, which may send others away. So every page is asked about before the
+// first is answered: from then on the memory stands still.
+base::Result<void> ModelSource::AskAsPublished() {
+  if (asked_) return {};
+  asked_ = true;
+  for (auto& [objref, entry] : mms_) {
+    std::shared_lock guard(entry.mm->mmap_sem);
+    std::map<uint64_t, uint64_t>& runs = published_[objref];
+    for (const auto& [start, vma] : entry.mm->vmas()) {
+      if ((vma->flags & (mm::VM_SHARED | mm::VM_MAYSHARE)) != 0 || vma->special != mm::Special::kNone)
+        continue;
+      for (mm::Vaddr addr = vma->start; addr < vma->end; addr += kPageSize) {
+        const mm::Pfn pfn = TRY(mm::get_dirty_page(*vma, addr));
+        if (pfn == mm::kNoPfn) continue;
+        machine_.frames.put_page(pfn);
+        const uint64_t page = addr / kPageSize;
+        const bool follows = !runs.empty() && runs.rbegin()->second == page;
+        (follows ? runs.rbegin()->second : runs[page]) = page + 1;
+      }
+    }
+  }
+  return {};
+}
+
+base::Result<ModifiedRun> ModelSource::NextPublished(uint32_t mm_ref, uint64_t first, uint64_t end) {
+  TRY_VOID(AskAsPublished());
+  const std::map<uint64_t, uint64_t>& runs = published_[mm_ref];
+  auto at = runs.upper_bound(first);
+  if (at != runs.begin() && std::prev(at)->second > first) --at;
+  if (at == runs.end() || at->first >= end) return ModifiedRun{};
+  const uint64_t start = std::max(first, at->first);
+  return ModifiedRun{start, std::min(end, at->second) - start, true};
+}
+
 base::Result<ModifiedRun> ModelSource::NextModified(uint32_t mm_ref, uint64_t first, uint64_t end) {
   mm::MmStruct& mm = *mms_.at(mm_ref).mm;
   Vma* vma = mm.vma_at(first * kPageSize);
   CHECK(vma != nullptr && end * kPageSize <= vma->end);
-  if (machine_.sem().dump_lookup != mm::DumpLookup::kDumpDirty) {
-    // The published lookups fault pages in: one page at a time, as they did.
-    for (uint64_t page = first; page < end; ++page) {
-      const mm::Pfn pfn = TRY(mm::get_dirty_page(*vma, page * kPageSize));
-      if (pfn == mm::kNoPfn) continue;
-      const bool shared = machine_.frames.at(pfn).mapcount > 1;
-      machine_.frames.put_page(pfn);
-      return ModifiedRun{page, 1, shared};
-    }
-    return ModifiedRun{};
-  }
+  if (!mm::dump_reads_slots(machine_)) return NextPublished(mm_ref, first, end);
   // Cut where exclusive pages and shared ones meet, so that only the latter are looked up.
   const mm::DirtyRun run =
       mm::next_dirty_run(*vma, first * kPageSize, end * kPageSize, ~uint64_t{0}, mm::Cut::kAtShared);
@@ -271,16 +256,34 @@ base::Result<ModifiedRun> ModelSource::NextModified(uint32_t mm_ref, uint64_t fi
 }
 
 uint32_t ModelSource::PageIdentity(uint32_t mm_ref, uint64_t page) {
-  return static_cast<uint32_t>(mm::pte_pfn(*mms_.at(mm_ref).mm->pgtable.find(page * kPageSize)));
+  const mm::Pte pte = *mms_.at(mm_ref).mm->pgtable.find(page * kPageSize);
+  if (!mm::pte_swap(pte)) return static_cast<uint32_t>(mm::pte_pfn(pte));
+  // A page that one process maps and another has in swap is one page: the swap cache's. Slots are numbered
+  // behind the frames: together they are fewer than 2^30.
+  const mm::SwpEntry slot = mm::pte_to_swp_entry(pte);
+  const mm::Pfn cached = machine_.swap->cached(slot);
+  return cached != mm::kNoPfn ? static_cast<uint32_t>(cached) : machine_.frames.frame_count() + slot;
 }
 
 ModifiedRun ModelSource::NextOfObject(uint32_t file, uint64_t first) {
-  const auto& pages = files_.at(file)->mapping.pages;
-  auto at = pages.lower_bound(first);
-  if (at == pages.end()) return {};
-  ModifiedRun run{at->first, 1, false};
-  for (++at; at != pages.end() && at->first == run.first + run.count; ++at) ++run.count;
-  return run;
+  const mm::Mapping& mapping = files_.at(file)->mapping;
+  auto page = mapping.pages.lower_bound(first);
+  auto slot = mapping.swapped.lower_bound(first);
+  ModifiedRun run;
+  for (;; ++run.count) {
+    const bool cached =
+        page != mapping.pages.end() && (run.count == 0 || page->first == run.first + run.count);
+    const bool swapped =
+        slot != mapping.swapped.end() && (run.count == 0 || slot->first == run.first + run.count);
+    if (!cached && !swapped) return run;
+    const bool take_page = cached && (!swapped || page->first < slot->first);
+    if (run.count == 0) run.first = take_page ? page->first : slot->first;
+    if (take_page) {
+      ++page;
+    } else {
+      ++slot;
+    }
+  }
 }
 
 void ModelSource::AddChanged(ChangedRuns& runs, uint64_t first, uint64_t count, bool zeros) {
@@ -384,11 +387,36 @@ base::Result<void> ModelSource::Read(const PageRun& run, std::span<std::byte> ou
       if (run.owner() == PageRun::DISK) ZeroPastEnd(file, number, page);
       continue;
     }
-    const mm::Pte* pte = mms_.at(run.objref()).mm->pgtable.find(number * kPageSize);
-    CHECK(pte != nullptr && mm::pte_present(*pte));
-    std::memcpy(page.data(), machine_.frames.bytes(mm::pte_pfn(*pte)), kPageSize);
+    TRY_VOID(ReadMmPage(*mms_.at(run.objref()).mm, number, page));
   }
   return {};
+}
+
+base::Result<void> ModelSource::ReadMmPage(mm::MmStruct& mm, uint64_t page, std::span<std::byte> out) const {
+  const mm::Pte* pte = mm.pgtable.find(page * kPageSize);
+  CHECK(pte != nullptr && (mm::pte_present(*pte) || mm::pte_swap(*pte) || mm::pte_hwpoison(*pte)));
+  const auto addr = static_cast<unsigned long long>(page * kPageSize);
+  if (mm::pte_hwpoison(*pte)) {
+    return base::Fail(base::Code::kFault,
+                      "page at %#llx: its memory failed, and nothing can be read (EFAULT)", addr);
+  }
+  if (mm::pte_swap(*pte)) {
+    const base::Result<void> read = ReadSlot(mm::pte_to_swp_entry(*pte), out);
+    return read ? read : std::unexpected(read.error().In(base::Format("page at %#llx", addr)));
+  }
+  std::memcpy(out.data(), machine_.frames.bytes(mm::pte_pfn(*pte)), kPageSize);
+  return {};
+}
+
+// The slot's page: from the swap cache, which is newer, or from the device.
+base::Result<void> ModelSource::ReadSlot(mm::SwpEntry slot, std::span<std::byte> out) const {
+  const mm::Pfn cached = machine_.swap->cached(slot);
+  if (cached != mm::kNoPfn && machine_.frames.at(cached).uptodate()) {
+    std::memcpy(out.data(), machine_.frames.bytes(cached), kPageSize);
+    return {};
+  }
+  const auto read = machine_.swap->device().ReadPage(slot, mm::PageSpan(out.data(), kPageSize));
+  return read ? base::Result<void>{} : base::FailErrno(read.error().err, "read swap slot %u", slot);
 }
 
 base::Result<void> ModelSource::ReadFilePage(const mm::File& file, uint64_t index,
@@ -396,6 +424,8 @@ base::Result<void> ModelSource::ReadFilePage(const mm::File& file, uint64_t inde
   const auto cached = file.mapping.pages.find(index);
   if (cached != file.mapping.pages.end()) {
     std::memcpy(out.data(), machine_.frames.bytes(cached->second), kPageSize);
+  } else if (const auto swapped = file.mapping.swapped.find(index); swapped != file.mapping.swapped.end()) {
+    return ReadSlot(swapped->second, out);
   } else if (file.disk() == nullptr) {
     std::memset(out.data(), 0, kPageSize);
   } else if (const auto read = file.disk()->ReadPage(index, mm::PageSpan(out.data(), kPageSize)); !read) {
@@ -412,10 +442,9 @@ ContentRun ModelSource::FileContent(const mm::FilePtr& file, uint64_t first, uin
   if (index >= size) return {Content::kSigbus, first, count};
   count = std::min(count, size - index);
   if (file->kind() == mm::FileKind::kShmem) {
-    const auto next = file->mapping.pages.lower_bound(index);
-    if (next == file->mapping.pages.end()) return {Content::kZero, first, count};
-    if (next->first == index) return {Content::kBytes, first, 1};
-    return {Content::kZero, first, std::min(count, next->first - index)};
+    const uint64_t next = FirstOfObject(file->mapping, index);
+    if (next == index) return {Content::kBytes, first, 1};
+    return {Content::kZero, first, std::min(count, next - index)};
   }
   const uint32_t ref = FileRef(file);
   const base::Result<const ChangedRuns*> listed = Changed(ref);
@@ -451,6 +480,7 @@ ContentRun ModelSource::NextContent(uint32_t mm_ref, uint64_t first, uint64_t en
     return AbsentContent(*vma, first, none_end);
   }
   if (mm::pte_file(*pte)) return FileContent(vma->file, first, 1, mm::pte_to_pgoff(*pte));
+  if (mm::pte_swap(*pte)) return {Content::kBytes, first, 1};
   if (!mm::pte_present(*pte)) return {Content::kSigbus, first, 1};
   if (mm::pte_pfn(*pte) == mm::kZeroPfn) return {Content::kZero, first, 1};
   const mm::Page& page = machine_.frames.at(mm::pte_pfn(*pte));
@@ -461,10 +491,7 @@ ContentRun ModelSource::NextContent(uint32_t mm_ref, uint64_t first, uint64_t en
 base::Result<void> ModelSource::ReadContent(uint32_t mm_ref, uint64_t page, std::span<std::byte> out) {
   mm::MmStruct& mm = *mms_.at(mm_ref).mm;
   const mm::Pte* pte = mm.pgtable.find(page * kPageSize);
-  if (pte != nullptr && mm::pte_present(*pte)) {
-    std::memcpy(out.data(), machine_.frames.bytes(mm::pte_pfn(*pte)), kPageSize);
-    return {};
-  }
+  if (pte != nullptr && (mm::pte_present(*pte) || mm::pte_swap(*pte))) return ReadMmPage(mm, page, out);
   const Vma* vma = mm.vma_at(page * kPageSize);
   CHECK(vma != nullptr && vma->file != nullptr);
   const bool file_pte = pte != nullptr && mm::pte_file(*pte);

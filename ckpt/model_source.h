@@ -51,10 +51,15 @@ class ModelSource final : public MemorySource {
   };
   base::Result<void> CollectProcesses();
   base::Result<void> CollectVmas(MmEntry& entry, uint32_t objref, mm::Pid pid);
-  base::Result<void> DescribeVma(const mm::Vma& vma, mm::Pid pid, ckpt_pb::Vma& out);
+  base::Result<void> ReadMmPage(mm::MmStruct& mm, uint64_t page, std::span<std::byte> out) const;
+  base::Result<void> ReadSlot(mm::SwpEntry slot, std::span<std::byte> out) const;
+  base::Result<void> DescribeVma(mm::Vma& vma, mm::Pid pid, ckpt_pb::Vma& out);
   base::Result<void> CollectFiles();
   base::Result<void> DescribeMm(const mm::MmStruct& mm, uint32_t objref, ckpt_pb::Mm& out) const;
   base::Result<void> WriteBack();
+  base::Result<void> AskAsPublished();
+  base::Result<ModifiedRun> NextPublished(uint32_t mm, uint64_t first, uint64_t end);
+  void CollectSmaps();
   uint32_t FileRef(const mm::FilePtr& file);
   // Pages of a file that differ from its recipe: first page to run, disjoint.
   struct ChangedRun {
@@ -79,6 +84,8 @@ class ModelSource final : public MemorySource {
   std::map<const mm::File*, uint32_t> file_refs_;
   std::set<uint32_t> mapped_files_;
   std::map<uint32_t, ChangedRuns> changed_;
+  bool asked_ = false;
+  std::map<uint32_t, std::map<uint64_t, uint64_t>> published_;  // by mm: runs of modified pages, first to end
   uint32_t next_objref_ = 1;
 };
 

@@ -2,29 +2,11 @@
 
 #include <mutex>
 
-#include "mm/machine.h"
-#include "mm/planted.h"
+#include "mm/fault_paths.h"
 #include "mm/rmap.h"
 
 namespace mm {
 namespace {
-
-uint64_t maybe_mkwrite(const Vma& vma) { return (vma.flags & VM_WRITE) != 0 ? kPteWrite : 0; }
-uint64_t ProtBits(const Vma& vma) { return (vma.flags & VM_ACCESS_FLAGS) == 0 ? kPteProtnone : 0; }
-
-// One fault on its way through: what every path needs.
-struct Fault {
-  MmStruct& mm;
-  Vma& vma;
-  Vaddr addr;  // page-aligned
-  Write write;
-  Pte* entry;
-  Pte orig;  // what the entry held when the fault began
-
-  Machine& machine() const { return mm.machine; }
-  Frames& frames() const { return mm.machine.frames; }
-  bool is_write() const { return write == Write::kYes; }
-};
 
 VmFault DoAnonymousPage(const Fault& f) {
   if (!f.is_write() && f.machine().sem().anon_read_fault != AnonReadFault::kNewPage) {
@@ -35,14 +17,14 @@ VmFault DoAnonymousPage(const Fault& f) {
       *f.entry = mk_pte(kZeroPfn, bits | kPteSpecial);
     } else {
       f.frames().get_page(kZeroPfn);
-      page_add_file_rmap(f.machine(), kZeroPfn);
+      page_add_file_rmap(f.machine(), kZeroPfn, f.mm, f.addr);
       ++f.mm.file_rss;
       *f.entry = mk_pte(kZeroPfn, bits);
     }
     return VM_FAULT_MINOR;
   }
   // Allocated before the lock is taken: an allocation may sleep.
-  const Pfn pfn = f.frames().alloc_page(Fill::kZero);
+  const Pfn pfn = alloc_page(f.machine(), Fill::kZero);
   if (pfn == kNoPfn) return VM_FAULT_OOM;
   f.vma.anon_vma = true;
   f.frames().at(pfn).flags |= PG_uptodate;
@@ -96,7 +78,7 @@ bool InstallFilePage(const Fault& f, Pfn pfn, bool anon) {
     page_add_new_anon_rmap(f.machine(), pfn, f.vma, f.addr);
   } else {
     ++f.mm.file_rss;
-    page_add_file_rmap(f.machine(), pfn);
+    page_add_file_rmap(f.machine(), pfn, f.mm, f.addr);
   }
   *f.entry = mk_pte(pfn, bits);
   return true;
@@ -104,12 +86,22 @@ bool InstallFilePage(const Fault& f, Pfn pfn, bool anon) {
 
 // The copy that a write fault on a private mapping makes before it maps anything (early COW).
 Pfn EarlyCow(const Fault& f, Pfn page) {
-  const Pfn copy = f.frames().alloc_page(Fill::kUninitialized);
+  const Pfn copy = alloc_page(f.machine(), Fill::kUninitialized);
   if (copy == kNoPfn) return kNoPfn;
   f.frames().copy_page(copy, page);
   f.frames().at(copy).flags |= PG_uptodate;
   f.vma.anon_vma = true;
   return copy;
+}
+
+// A page that is about to be mapped where its index does not say: its ptes go on a chain.
+VmFault ConvertForNonlinear(Machine& machine, Pfn pfn, bool is_locked) {
+  Page& page = machine.frames.at(pfn);
+  if ((page.flags & PG_anon) != 0) return 0;
+  if (!is_locked) lock_page(page);
+  const SysResult<void> converted = page_convert_anon(machine, pfn);
+  if (!is_locked) unlock_page(page);
+  return converted ? 0 : VM_FAULT_OOM;
 }
 
 // __do_fault: a missing page of a file or object, at page `index` of it. With TruncateRace::kPageLock
@@ -128,14 +120,18 @@ VmFault DoFault(const Fault& f, Pgoff index) {
     f.machine().points.Reach(Point::kFaultAfterLookup);
     bool retry = false;
     bool installed = false;
-    if (page != kNoPfn) {
+    VmFault failed = page == kNoPfn ? VM_FAULT_OOM : 0;
+    if (failed == 0 && !anon && index != linear_page_index(f.vma, f.addr)) {
+      failed = ConvertForNonlinear(f.machine(), page, page_lock);
+    }
+    if (failed == 0) {
       std::lock_guard guard(f.mm.page_table_lock);
       retry = !page_lock && mapping.truncate_count != sequence;
       installed = !retry && InstallFilePage(f, page, anon);
     }
     if (page_lock) unlock_page(f.frames().at(cached));
-    if (page == kNoPfn || !installed) f.frames().put_page(page == kNoPfn ? cached : page);
-    if (page == kNoPfn) return VM_FAULT_OOM;
+    if (!installed) f.frames().put_page(page == kNoPfn ? cached : page);
+    if (failed != 0) return failed;
     if (anon) f.frames().put_page(cached);
     if (!retry) return result | (anon ? VM_FAULT_WRITE : 0);
   }
@@ -149,84 +145,6 @@ VmFault DoFilePage(const Fault& f) {
   // 2.6.11: a private write falls back to the linear page.
   const bool linear = (f.vma.flags & VM_NONLINEAR) == 0 && f.is_write() && !f.vma.is_shared();
   return DoFault(f, linear ? linear_page_index(f.vma, f.addr) : pte_to_pgoff(f.orig)) | VM_FAULT_MAJOR;
-}
-
-// May the page behind a write-protected pte be written in place? B7.
-bool ReuseSwapPage(Machine& machine, const Page& page) {
-  if (Planted(Bug::kCowWritesInPlace)) return true;
-  return machine.sem().reuse_rule == ReuseRule::kMapcount ? page.mapcount == 1 : page.count == 1;
-}
-
-// do_wp_page's end: the copy that breaks COW. `old_page` is kNoPfn for the zero page and raw frames.
-VmFault CowBreak(const Fault& f, Pfn old_page) {
-  Machine& machine = f.machine();
-  Frames& frames = f.frames();
-  if (old_page != kNoPfn) frames.get_page(old_page);
-  const Pfn source = pte_pfn(f.orig);
-  const Pfn copy = frames.alloc_page(source == kZeroPfn ? Fill::kZero : Fill::kUninitialized);
-  if (copy == kNoPfn) {
-    if (old_page != kNoPfn) frames.put_page(old_page);
-    return VM_FAULT_OOM;
-  }
-  f.vma.anon_vma = true;
-  if (source != kZeroPfn) frames.copy_page(copy, source);
-  frames.at(copy).flags |= PG_uptodate;
-  machine.points.Reach(Point::kWpBeforeRevalidate);
-
-  const auto drop_old_rmap = [&] {
-    if (old_page == kNoPfn) return;
-    if (!PageAnon(frames.at(old_page))) {
-      --f.mm.file_rss;
-      ++f.mm.anon_rss;
-    }
-    page_remove_rmap(machine, old_page);
-  };
-  f.mm.page_table_lock.lock();
-  const bool won = *f.entry == f.orig;
-  if (won) {
-    if (machine.sem().cow_rmap_order == CowRmapOrder::kBeforePte) {
-      drop_old_rmap();
-      machine.points.Reach(Point::kCowBetweenPteAndRmap);
-    }
-    if (old_page == kNoPfn) ++f.mm.anon_rss;
-    page_add_new_anon_rmap(machine, copy, f.vma, f.addr);
-    *f.entry = mk_pte(copy, kPteYoung | kPteDirty | maybe_mkwrite(f.vma) | ProtBits(f.vma));
-    if (machine.sem().cow_rmap_order == CowRmapOrder::kAfterPte) {
-      machine.points.Reach(Point::kCowBetweenPteAndRmap);
-      drop_old_rmap();
-    }
-  }
-  f.mm.page_table_lock.unlock();
-  if (won && old_page != kNoPfn) frames.put_page(old_page);  // the pte's reference
-  if (!won) frames.put_page(copy);
-  if (old_page != kNoPfn) frames.put_page(old_page);  // ours
-  return won ? VM_FAULT_WRITE : VM_FAULT_MINOR;
-}
-
-// A write to a present, write-protected pte: B5. Requires: page_table_lock is held; it is released.
-VmFault DoWpPage(const Fault& f) {
-  Machine& machine = f.machine();
-  const bool shared_writable = (f.vma.flags & (VM_WRITE | VM_SHARED)) == (VM_WRITE | VM_SHARED);
-  const Pfn old_page = vm_normal_page(f.orig);
-  bool reuse = false;
-  if (old_page == kNoPfn) {
-    reuse = shared_writable || (Planted(Bug::kZeroPageWritable) && pte_pfn(f.orig) == kZeroPfn);
-  } else if (PageAnon(f.frames().at(old_page))) {
-    Page& page = f.frames().at(old_page);
-    lock_page(page);
-    reuse = ReuseSwapPage(machine, page);
-    unlock_page(page);
-  } else if (shared_writable) {
-    set_page_dirty(machine, old_page);
-    reuse = true;
-  }
-  if (reuse) {
-    *f.entry = pte_set(f.orig, kPteYoung | kPteDirty | maybe_mkwrite(f.vma));
-    f.mm.page_table_lock.unlock();
-    return VM_FAULT_WRITE;
-  }
-  f.mm.page_table_lock.unlock();
-  return CowBreak(f, old_page);
 }
 
 // "[vdso]" and its like: pages of the kernel's own, which the model keeps empty.
@@ -244,7 +162,7 @@ VmFault HandlePteFault(const Fault& f) {
       return f.vma.has_fault() ? DoFault(f, linear_page_index(f.vma, f.addr)) : DoAnonymousPage(f);
     }
     if (pte_file(f.orig)) return DoFilePage(f);
-    return VM_FAULT_SIGBUS;  // A swap entry where no swap area is in use: a bad entry (2.6.34).
+    return pte_swap(f.orig) ? DoSwapPage(f) : VM_FAULT_SIGBUS;  // VM_FAULT_HWPOISON
   }
   f.mm.page_table_lock.lock();
   if (*f.entry != f.orig) {
@@ -284,12 +202,21 @@ void install_anon_page(Vma& vma, Vaddr addr, Pfn pfn, Shared share) {
   Page& page = mm.machine.frames.at(pfn);
   ++mm.anon_rss;
   if (share == Shared::kYes) {
-    page_dup_rmap(mm.machine, pfn);
+    page_dup_rmap(mm.machine, pfn, mm, addr);
   } else {
     page.flags |= PG_uptodate;
     page_add_new_anon_rmap(mm.machine, pfn, vma, addr);
   }
   *entry = mk_pte(pfn, kPteYoung | kPteDirty | ProtBits(vma));
+}
+
+void install_swap_entry(Vma& vma, Vaddr addr, SwpEntry entry) {
+  CHECK(vma.start <= addr && addr < vma.end && !vma.is_shared());
+  vma.anon_vma = true;
+  std::lock_guard guard(vma.mm->page_table_lock);
+  Pte* pte = vma.mm->pgtable.alloc(addr);
+  CHECK(pte_none(*pte));
+  *pte = swp_entry_to_pte(entry);
 }
 
 void make_writable(Vma& vma) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "mm/mm_struct.h"
+#include "mm/swap.h"
 #include "mm/types.h"
 
 namespace mm {
@@ -16,14 +17,22 @@ VmFault handle_mm_fault(MmStruct& mm, Vma& vma, Vaddr addr, Write write);
 // What zap_page_range may leave behind: B9.
 struct ZapDetails {
   Mapping* check_mapping = nullptr;  // only pages of this mapping go (even_cows = 0)
+  // A non-linear vma: only pages of [first, end) of the file go, and leave a file pte where the address does
+  // not say their index.
+  bool nonlinear = false;
+  Pgoff first = 0;
+  Pgoff end = ~Pgoff{0};
 };
-// Removes the ptes of [start, end) of `vma`; with details, keeps private copies and swap entries.
+// Removes the ptes of [start, end) of `vma`; with details, keeps private copies, swap and file entries.
 void zap_page_range(Vma& vma, Vaddr start, Vaddr end, const ZapDetails* details);
 
 enum class EvenCows : uint8_t { kNo, kYes };
 // Unmaps pages [first, end) of a file from every vma that maps them; private copies too if kYes.
 // Requires: i_shared_sem held.
 void unmap_mapping_range(Machine& machine, Mapping& mapping, Pgoff first, Pgoff end, EvenCows even_cows);
+
+// Removes one pte, whatever it is (zap_pte). Requires: page_table_lock held.
+void zap_pte(Vma& vma, Vaddr addr, Pte& entry);
 
 // Clears dirty and write bits of every pte of a cached page, so that the next write is noticed;
 // true if one was dirty. Requires: the page is locked.
@@ -38,6 +47,8 @@ inline Pfn vm_normal_page(Pte pte) { return pte_special(pte) ? kNoPfn : pte_pfn(
 // that a page can come to be shared at any time; a write finds out whether it is (or make_writable).
 enum class Shared : uint8_t { kNo, kYes };
 void install_anon_page(Vma& vma, Vaddr addr, Pfn pfn, Shared share);
+// The same for a page whose bytes are in a swap slot, one of whose users is the entry from now on.
+void install_swap_entry(Vma& vma, Vaddr addr, SwpEntry entry);
 // Lets the ptes of anonymous pages that are not shared be written without a fault, where VM_WRITE is set.
 void make_writable(Vma& vma);
 

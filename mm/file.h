@@ -13,16 +13,17 @@
 
 #include <cstdint>
 #include <functional>
-#include <list>
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "absl/container/btree_map.h"
 #include "mm/disk.h"
 #include "mm/page.h"
 #include "mm/sync.h"
 #include "mm/types.h"
+#include "mm/vma_tree.h"
 
 namespace mm {
 
@@ -34,9 +35,11 @@ enum class FileId : uint32_t {};
 
 struct Mapping {
   File* host = nullptr;
-  absl::btree_map<Pgoff, Pfn> pages;  // the page cache
-  std::list<Vma*> i_mmap;             // private vmas, in the order they were made
-  std::list<Vma*> i_mmap_shared;
+  absl::btree_map<Pgoff, Pfn> pages;         // the page cache
+  absl::btree_map<Pgoff, uint32_t> swapped;  // kShmem: pages whose bytes are in a swap slot
+  VmaTree i_mmap;                            // private vmas
+  VmaTree i_mmap_shared;                     // shared ones, the non-linear among them
+  std::vector<Vma*> i_mmap_nonlinear;        // the non-linear ones, in the order they became that
   Semaphore i_shared_sem;
   uint64_t truncate_count = 0;  // 2.6.11's guard of faults against truncates
 };
@@ -104,6 +107,11 @@ SysResult<uint64_t> generic_file_read(Machine& machine, File& file, uint64_t off
                                       std::span<std::byte> out);
 SysResult<uint64_t> generic_file_write(Machine& machine, File& file, uint64_t offset,
                                        std::span<const std::byte> in, uint64_t limit);
+// Zeroes bytes [from, to) of page `index`, if it is cached or an object's in swap; what is only on disk
+// stays.
+void zero_cached(Machine& machine, File& file, Pgoff index, size_t from, size_t to);
+// Writes a locked page of the file's cache to its disk, if it is dirty. EIO leaves it dirty.
+SysResult<void> writepage(Machine& machine, File& file, Pfn pfn);
 // Writes back the dirty cached pages of [first, end): ptes are made clean and read-only first
 // (page_mkclean), the part of the last page behind the end of the file is zeroed, then the page goes
 // to disk. EIO leaves the failed page dirty and goes on; the first error is the answer.

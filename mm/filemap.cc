@@ -22,18 +22,33 @@ void ClearPageDirty(Machine& machine, Page& page) {
 }
 
 // One dirty page to disk. Requires: a reference is held.
-SysResult<void> WritePage(Machine& machine, File& file, Pfn pfn) {
+SysResult<void> LockAndWrite(Machine& machine, File& file, Pfn pfn) {
   Page& page = machine.frames.at(pfn);
   lock_page(page);
-  if (FileMapping(page) != &file.mapping) {  // truncated while we waited for the lock
-    unlock_page(page);
-    return {};
-  }
+  SysResult<void> written;
+  // Unless it was truncated while we waited for the lock.
+  if (FileMapping(page) == &file.mapping) written = writepage(machine, file, pfn);
+  unlock_page(page);
+  return written;
+}
+
+// A write at `offset` behind the end of the file makes the bytes between part of it: they read as zero,
+// whatever a shared mapping has stored there.
+void ZeroGap(Machine& machine, File& file, uint64_t offset) {
+  const uint64_t old_size = file.i_size;
+  if (offset <= old_size || old_size % kPageSize == 0) return;
+  const uint64_t end = std::min(offset, base::PageAlignUp(old_size));
+  const size_t from = old_size % kPageSize;
+  zero_cached(machine, file, old_size / kPageSize, from, from + (end - old_size));
+}
+
+}  // namespace
+
+SysResult<void> writepage(Machine& machine, File& file, Pfn pfn) {
+  Page& page = machine.frames.at(pfn);
+  CHECK(page.locked() && FileMapping(page) == &file.mapping);
   if (page_mkclean(machine, pfn)) set_page_dirty(machine, pfn);
-  if (!page.dirty()) {
-    unlock_page(page);
-    return {};
-  }
+  if (!page.dirty()) return {};
   const uint64_t start = page.index * kPageSize;
   if (file.i_size < start + kPageSize) {
     const uint64_t keep = file.i_size > start ? file.i_size - start : 0;
@@ -48,23 +63,16 @@ SysResult<void> WritePage(Machine& machine, File& file, Pfn pfn) {
   } else {
     set_page_dirty(machine, pfn);
   }
-  unlock_page(page);
   return written;
 }
 
-// A write at `offset` behind the end of the file makes the bytes between part of it: they read as zero,
-// whatever a shared mapping has stored there.
-void ZeroGap(Machine& machine, File& file, uint64_t offset) {
-  const uint64_t old_size = file.i_size;
-  if (offset <= old_size || old_size % kPageSize == 0) return;
-  const Pfn pfn = find_get_page(machine, file.mapping, old_size / kPageSize);
+void zero_cached(Machine& machine, File& file, Pgoff index, size_t from, size_t to) {
+  if (file.mapping.swapped.contains(index)) return shmem_zero_swapped(machine, file.mapping, index, from, to);
+  const Pfn pfn = find_get_page(machine, file.mapping, index);
   if (pfn == kNoPfn) return;
-  const uint64_t end = std::min(offset, base::PageAlignUp(old_size));
-  std::memset(machine.frames.bytes(pfn) + old_size % kPageSize, 0, end - old_size);
+  std::memset(machine.frames.bytes(pfn) + from, 0, to - from);
   machine.frames.put_page(pfn);
 }
-
-}  // namespace
 
 Pfn find_get_page(Machine& machine, Mapping& mapping, Pgoff index) {
   const auto found = mapping.pages.find(index);
@@ -92,6 +100,7 @@ void add_to_page_cache(Machine& machine, Mapping& mapping, Pgoff index, Pfn pfn)
   page.mapping_word = reinterpret_cast<uint64_t>(&mapping);
   page.index = index;
   CHECK(mapping.pages.emplace(index, pfn).second);
+  lru_cache_add_file(machine, pfn, mapping.host->kind() == FileKind::kShmem);
 }
 
 void remove_from_page_cache(Machine& machine, Pfn pfn) {
@@ -115,7 +124,11 @@ void set_page_dirty(Machine& machine, Pfn pfn) {
 SysResult<Pfn> read_cache_page(Machine& machine, File& file, Pgoff index, bool* major) {
   const Pfn cached = find_get_page(machine, file.mapping, index);
   if (cached != kNoPfn) return cached;
-  const Pfn pfn = machine.frames.alloc_page(file.disk() == nullptr ? Fill::kZero : Fill::kUninitialized);
+  if (file.mapping.swapped.contains(index)) {
+    if (major != nullptr) *major = true;
+    return shmem_swapin(machine, file.mapping, index);
+  }
+  const Pfn pfn = alloc_page(machine, file.disk() == nullptr ? Fill::kZero : Fill::kUninitialized);
   if (pfn == kNoPfn) return Err(ENOMEM);
   if (file.disk() != nullptr) {
     const SysResult<void> read = file.disk()->ReadPage(index, SpanOf(machine, pfn));
@@ -153,6 +166,7 @@ SysResult<uint64_t> generic_file_read(Machine& machine, File& file, uint64_t off
       return std::unexpected(pfn.error());
     }
     std::memcpy(out.data() + done, machine.frames.bytes(*pfn) + in_page, piece);
+    mark_page_accessed(machine, *pfn);
     machine.frames.put_page(*pfn);
     done += piece;
   }
@@ -182,6 +196,7 @@ SysResult<uint64_t> generic_file_write(Machine& machine, File& file, uint64_t of
     }
     std::memcpy(machine.frames.bytes(*pfn) + in_page, in.data() + done, piece);
     set_page_dirty(machine, *pfn);
+    mark_page_accessed(machine, *pfn);
     machine.frames.put_page(*pfn);
     done += piece;
     file.i_size = std::max(file.i_size, offset + done);
@@ -199,7 +214,7 @@ SysResult<void> filemap_fdatawrite_range(Machine& machine, File& file, Pgoff fir
     const Pfn pfn = found->second;
     next = found->first + 1;
     machine.frames.get_page(pfn);
-    const SysResult<void> written = WritePage(machine, file, pfn);
+    const SysResult<void> written = LockAndWrite(machine, file, pfn);
     machine.frames.put_page(pfn);
     if (!written && result) result = written;
   }
@@ -212,6 +227,7 @@ SysResult<void> vfs_fsync(Machine& machine, File& file) {
 }
 
 void evict_inode(Machine& machine, File& file) {
+  shmem_truncate_swap(machine, file.mapping, 0, ~Pgoff{0});
   while (!file.mapping.pages.empty()) {
     const Pfn pfn = file.mapping.pages.begin()->second;
     Page& page = machine.frames.at(pfn);

@@ -27,6 +27,21 @@ unsigned LookupFlags(DumpLookup lookup) {
   return 0;
 }
 
+// Whether more than one pte or swap entry names what `pte` does.
+bool IsShared(const Machine& machine, Pte pte) {
+  uint64_t users = 0;
+  Pfn pfn = kNoPfn;
+  if (pte_present(pte)) pfn = pte_pfn(pte);
+  if (pte_swap(pte)) {
+    users = machine.swap->count(pte_to_swp_entry(pte));
+    pfn = machine.swap->cached(pte_to_swp_entry(pte));
+  }
+  if (pfn == kNoPfn) return users > 1;
+  const Page& page = machine.frames.at(pfn);
+  if (pte_present(pte) && page.swapcache()) users = machine.swap->count(page.slot);
+  return users + static_cast<uint64_t>(page.mapcount) > 1;
+}
+
 // page_is_modified, for a vma that has a file or not.
 inline bool IsModified(const Machine& machine, bool has_file, Pte pte) {
   const Pfn pfn = vm_normal_page(pte);
@@ -71,6 +86,11 @@ Followed follow_page(Vma& vma, Vaddr addr, unsigned flags) {
     *entry = pte_set(pte, kPteYoung);
   }
   return {Followed::Kind::kPage, pfn};
+}
+
+bool dump_reads_slots(const Machine& machine) {
+  return machine.sem().swap_dump == SwapDump::kReadSlot &&
+         machine.sem().dump_lookup == DumpLookup::kDumpDirty;
 }
 
 bool page_is_modified(const Vma& vma, Pte pte) {
@@ -118,14 +138,14 @@ DirtyRun next_dirty_run(Vma& vma, Vaddr addr, Vaddr end, uint64_t pages_max, Cut
     if (pte == nullptr) return run;
     const Vaddr stop = std::min(PageTable::LeafEnd(addr), end);
     for (; addr < stop; addr += kPageSize, ++pte) {
-      CHECK_MSG(!pte_swap(*pte), "a swap entry where no swap area is in use");
       if (looks_at_pages && addr + kAhead * kPageSize < stop && pte_present(pte[kAhead])) {
         __builtin_prefetch(&frames.at(pte_pfn(pte[kAhead])));
       }
-      const bool modified = pte_present(*pte) && IsModified(machine, has_file, *pte);
+      const bool modified =
+          pte_present(*pte) ? IsModified(machine, has_file, *pte) : pte_swap(*pte) || pte_hwpoison(*pte);
       if (!modified && run.pages > 0) return run;
       if (!modified) continue;
-      const bool shared = cut == Cut::kAtShared && frames.at(pte_pfn(*pte)).mapcount > 1;
+      const bool shared = cut == Cut::kAtShared && IsShared(machine, *pte);
       if (run.pages == 0) {
         run.start = addr;
         run.shared = shared;

@@ -44,8 +44,13 @@ struct DirtyRun {
 enum class Cut : uint8_t { kNo, kAtShared };
 // The next run of modified pages of `vma` in [addr, end), at most `pages_max` long. The same answers
 // as get_dirty_page with the default lookup, at a few nanoseconds a page: absent tables are skipped,
-// no reference is taken. Requires: the default dump_lookup; as get_dirty_page.
+// no reference is taken. A swap entry is a modified page that is not brought in, and so is a poisoned one,
+// which nobody can read. Requires: the default dump_lookup; as get_dirty_page.
 DirtyRun next_dirty_run(Vma& vma, Vaddr addr, Vaddr end, uint64_t pages_max, Cut cut = Cut::kNo);
+
+// Whether a checkpoint may go by next_dirty_run and read swapped-out pages where they are; with the published
+// rules it asks get_dirty_page for one page after the other, which brings them in.
+bool dump_reads_slots(const Machine& machine);
 
 // Whether a present pte of `vma` names a page that a checkpoint must save.
 bool page_is_modified(const Vma& vma, Pte pte);

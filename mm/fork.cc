@@ -11,9 +11,10 @@ namespace mm {
 namespace {
 
 // copy_one_pte. `source` may lose its write bit.
-Pte CopyOnePte(MmStruct& parent, MmStruct& child, const Vma& vma, Pte& source) {
-  if (!pte_present(source)) return source;
+Pte CopyOnePte(MmStruct& parent, MmStruct& child, const Vma& vma, Vaddr addr, Pte& source) {
   Machine& machine = parent.machine;
+  if (pte_swap(source)) swap_duplicate(machine, pte_to_swp_entry(source));
+  if (!pte_present(source)) return source;
   if (is_cow_mapping(vma.flags)) source = pte_clear_bits(source, kPteWrite);
   Pte pte = source;
   if (vma.is_shared()) pte = pte_clear_bits(pte, kPteDirty);
@@ -21,7 +22,7 @@ Pte CopyOnePte(MmStruct& parent, MmStruct& child, const Vma& vma, Pte& source) {
   const Pfn pfn = vm_normal_page(pte);
   if (pfn == kNoPfn) return pte;
   if (!Planted(Bug::kForkForgetsRefcount)) machine.frames.get_page(pfn);
-  page_dup_rmap(machine, pfn);
+  page_dup_rmap(machine, pfn, child, addr);
   ++(PageAnon(machine.frames.at(pfn)) ? child.anon_rss : child.file_rss);
   return pte;
 }
@@ -32,7 +33,7 @@ void CopyPageRange(MmStruct& parent, MmStruct& child, const Vma& vma) {
   std::lock_guard parent_guard(parent.page_table_lock);
   std::lock_guard child_guard(child.page_table_lock);
   parent.pgtable.walk(vma.start, vma.end, [&](Vaddr addr, Pte& pte) {
-    *child.pgtable.alloc(addr) = CopyOnePte(parent, child, vma, pte);
+    *child.pgtable.alloc(addr) = CopyOnePte(parent, child, vma, addr, pte);
   });
 }
 

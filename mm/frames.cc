@@ -20,6 +20,19 @@ void* Reserve(size_t bytes) {
   return place;
 }
 
+Page FreshPage(int32_t count, Pfn next) {
+  return {.flags = 0,
+          .count = count,
+          .mapcount = 0,
+          .lru_next = next,
+          .mapping_word = 0,
+          .index = 0,
+          .rmap = 0,
+          .rmap_addr = 0,
+          .lru_prev = kNoPfn,
+          .slot = 0};
+}
+
 size_t ArenaBytes(uint32_t frames) {
   return (size_t{frames} * kPageSize + kHugePageSize - 1) / kHugePageSize * kHugePageSize;
 }
@@ -75,14 +88,16 @@ Pfn Frames::alloc_page(Fill fill) {
   }
   Page& page = at(pfn);
   CHECK(page.count == 0);
-  page = Page{.flags = 0, .count = 1, .mapcount = 0, .lru_next = kNoPfn, .mapping_word = 0, .index = 0};
+  page = FreshPage(1, kNoPfn);
   return pfn;
 }
 
 void Frames::Free(Pfn pfn, Page& page) {
-  CHECK_MSG(page.mapcount == 0 && !page.locked() && pfn != kZeroPfn && FileMapping(page) == nullptr,
+  if ((page.flags & PG_lru) != 0) lru_del(pfn);
+  CHECK_MSG(page.mapcount == 0 && !page.locked() && pfn != kZeroPfn && FileMapping(page) == nullptr &&
+                page.rmap == 0 && !page.swapcache(),
             base::Format("free of page %u in use", static_cast<uint32_t>(pfn)));
-  page = Page{.flags = 0, .count = 0, .mapcount = 0, .lru_next = free_head_, .mapping_word = 0, .index = 0};
+  page = FreshPage(0, free_head_);
   free_head_ = pfn;
   ++nr_free_;
 }

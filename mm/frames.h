@@ -11,6 +11,7 @@
 
 #include <span>
 
+#include "mm/lru.h"
 #include "mm/page.h"
 #include "mm/types.h"
 
@@ -29,7 +30,8 @@ class Frames {
   Frames(const Frames&) = delete;
   Frames& operator=(const Frames&) = delete;
 
-  // A frame with count 1, mapcount 0, no mapping and no flags; kNoPfn when memory is exhausted.
+  // A frame with count 1, mapcount 0, no mapping and no flags; kNoPfn when none is free. Frees none: that is
+  // alloc_page() of reclaim.h, which faults and system calls use.
   Pfn alloc_page(Fill fill);
   // Fill a page, and bring the frame that the next fault will take into the cache meanwhile: a fault
   // waits for memory much longer than it works.
@@ -47,6 +49,11 @@ class Frames {
   const Page& at(Pfn pfn) const { return mem_map_[Check(pfn)]; }
   std::byte* bytes(Pfn pfn) { return arena_ + size_t{Check(pfn)} * kPageSize; }
   const std::byte* bytes(Pfn pfn) const { return arena_ + size_t{Check(pfn)} * kPageSize; }
+
+  // A page is on a list from lru_add to lru_del, or until its frame is freed.
+  void lru_add(Pfn pfn) { lru_.add(mem_map_, pfn); }
+  void lru_del(Pfn pfn) { lru_.del(mem_map_, pfn); }
+  const LruLists& lru() const { return lru_; }
 
   uint32_t frame_count() const { return frame_count_; }
   uint32_t nr_free() const { return nr_free_ + (frame_count_ - fresh_); }
@@ -69,6 +76,7 @@ class Frames {
   uint32_t fresh_ = 1;
   uint32_t nr_free_ = 0;
   Pfn free_head_ = kNoPfn;
+  LruLists lru_;
   Page* mem_map_;
   std::byte* arena_;
 };

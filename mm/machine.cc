@@ -7,6 +7,28 @@
 #include "mm/rmap.h"
 
 namespace mm {
+namespace {
+
+constexpr VmStatName kVmStatNames[] = {{"nr_anon_pages", &VmStat::nr_anon_pages},
+                                       {"nr_mapped", &VmStat::nr_mapped},
+                                       {"nr_dirty", &VmStat::nr_dirty},
+                                       {"pgpgin", &VmStat::pgpgin},
+                                       {"pgpgout", &VmStat::pgpgout},
+                                       {"pswpin", &VmStat::pswpin},
+                                       {"pswpout", &VmStat::pswpout},
+                                       {"pgactivate", &VmStat::pgactivate},
+                                       {"pgdeactivate", &VmStat::pgdeactivate},
+                                       {"pgfault", &VmStat::pgfault},
+                                       {"pgmajfault", &VmStat::pgmajfault},
+                                       {"pgrefill", &VmStat::pgrefill},
+                                       {"pgscan", &VmStat::pgscan},
+                                       {"pgsteal", &VmStat::pgsteal},
+                                       {"allocstall", &VmStat::allocstall}};
+static_assert(sizeof(VmStat) == std::size(kVmStatNames) * sizeof(uint64_t), "every counter has a name");
+
+}  // namespace
+
+std::span<const VmStatName> VmStatNames() { return kVmStatNames; }
 
 base::Result<std::unique_ptr<Machine>> Machine::Create(const MachineConfig& config) {
   if (config.memory_bytes < kMemoryMin || config.memory_bytes > kMemoryMax) {
@@ -20,10 +42,25 @@ base::Result<std::unique_ptr<Machine>> Machine::Create(const MachineConfig& conf
                       "a machine of %s: the system gives not that much address space (memory)",
                       base::FormatSize(config.memory_bytes).c_str());
   }
+  if (config.swap_bytes > 0) TRY_VOID(machine->MakeSwap());
   return machine;
 }
 
 Machine::Machine(const MachineConfig& config) : frames(config.memory_bytes / kPageSize), config_(config) {}
+
+base::Result<void> Machine::MakeSwap() {
+  if (config_.swap_bytes < kPageSize || config_.swap_bytes > kSwapMax) {
+    return base::Fail(base::Code::kInvalid, "swap is from %s to %s, not %s",
+                      base::FormatSize(kPageSize).c_str(), base::FormatSize(kSwapMax).c_str(),
+                      base::FormatSize(config_.swap_bytes).c_str());
+  }
+  const uint64_t slots = config_.swap_bytes / kPageSize + 1;  // and the header
+  std::unique_ptr<SwapDevice> device = config_.swap_folder.empty()
+                                           ? TRY(MakeMemorySwap(slots))
+                                           : TRY(MakeFileSwap(config_.swap_folder, slots));
+  CHECK(sys_swapon(*this, std::move(device), slots));
+  return {};
+}
 
 Machine::~Machine() {
   while (!processes_.empty()) exit(processes_.begin()->first);

@@ -14,13 +14,19 @@
 #include "mm/frames.h"
 #include "mm/mm_struct.h"
 #include "mm/points.h"
+#include "mm/pte_chain.h"
+#include "mm/reclaim.h"
 #include "mm/semantics.h"
+#include "mm/swap.h"
 
 namespace mm {
 
 struct MachineConfig {
   uint64_t memory_bytes = uint64_t{1} << 30;
   Semantics semantics;
+  // Swap space; 0: none. In memory, or in a nameless file of this folder.
+  uint64_t swap_bytes = 0;
+  std::string swap_folder = {};
   // Where exec puts "[vdso]"; 0: programs get none.
   Vaddr vdso_start = 0x7ffff7fc1000;
   uint64_t vdso_pages = 2;
@@ -44,11 +50,27 @@ struct Process {
 struct VmStat {
   uint64_t pgfault = 0;
   uint64_t pgmajfault = 0;
-  uint64_t pgpgin = 0;     // pages read from disks
-  uint64_t pgpgout = 0;    // pages written to disks
-  uint64_t nr_mapped = 0;  // file pages that some pte names
-  uint64_t nr_dirty = 0;   // cached file pages that differ from disk
+  uint64_t pgpgin = 0;         // pages read from disks
+  uint64_t pgpgout = 0;        // pages written to disks
+  uint64_t nr_mapped = 0;      // file pages that some pte names
+  uint64_t nr_dirty = 0;       // cached file pages that differ from disk
+  uint64_t nr_anon_pages = 0;  // anonymous pages that some pte names
+  uint64_t pswpin = 0;         // pages read from swap
+  uint64_t pswpout = 0;        // pages written to swap
+  uint64_t pgscan = 0;         // pages that reclaim looked at
+  uint64_t pgsteal = 0;        // and freed
+  uint64_t pgactivate = 0;
+  uint64_t pgdeactivate = 0;
+  uint64_t pgrefill = 0;    // pages of active lists that reclaim looked at
+  uint64_t allocstall = 0;  // allocations that had to make memory free first
 };
+
+// The counters by name, in the order of /proc/vmstat.
+struct VmStatName {
+  const char* name;
+  uint64_t VmStat::* value;
+};
+std::span<const VmStatName> VmStatNames();
 
 // How a load or a store ended, and the first address that could not be accessed.
 struct AccessResult {
@@ -73,6 +95,9 @@ class Machine {
   // References taken by get_user_pages and not given back, by frame.
   std::map<Pfn, int32_t> pins;
   Mapping swapper_space;
+  PteChains pte_chains;
+  ReclaimState reclaim;
+  std::unique_ptr<SwapArea> swap;  // null: no swap
 
   // ---- processes ----
 
@@ -117,6 +142,7 @@ class Machine {
 
  private:
   explicit Machine(const MachineConfig& config);
+  base::Result<void> MakeSwap();
   Outcome do_page_fault(Process& process, Vaddr addr, Write write);
 
   MachineConfig config_;

@@ -1,21 +1,41 @@
-// madvise, msync, and MAP_POPULATE.
+// madvise and msync.
 #include <sys/mman.h>
 
 #include <algorithm>
 #include <mutex>
 #include <shared_mutex>
+#include <vector>
 
 #include "mm/fault.h"
 #include "mm/machine.h"
 #include "mm/mm_struct.h"
+#include "mm/pieces.h"
 
 namespace mm {
 namespace {
 
+// Reclaims the pages that nobody else maps.
+void Pageout(Vma& vma, Vaddr start, Vaddr end) {
+  Machine& machine = vma.mm->machine;
+  std::vector<Pfn> pages;
+  vma.mm->pgtable.walk(start, end, [&](Vaddr, const Pte& pte) {
+    if (!pte_present(pte) || vm_normal_page(pte) == kNoPfn) return;
+    if (machine.frames.at(pte_pfn(pte)).mapcount == 1) pages.push_back(pte_pfn(pte));
+  });
+  for (const Pfn pfn : pages) reclaim_page(machine, pfn);
+}
+
 SysResult<void> AdviseVma(MmStruct& mm, Vma* vma, Vaddr start, Vaddr end, int advice) {
   if (advice == MADV_DONTNEED) {
     if ((vma->flags & (VM_LOCKED | VM_HUGETLB | VM_PFNMAP)) != 0) return Err(EINVAL);
-    zap_page_range(*vma, start, end, nullptr);
+    // A non-linear mapping keeps its offsets.
+    const ZapDetails nonlinear{.nonlinear = true};
+    zap_page_range(*vma, start, end, (vma->flags & VM_NONLINEAR) != 0 ? &nonlinear : nullptr);
+    return {};
+  }
+  if (advice == MADV_PAGEOUT) {
+    if ((vma->flags & (VM_LOCKED | VM_HUGETLB | VM_PFNMAP)) != 0) return Err(EINVAL);
+    Pageout(*vma, start, end);
     return {};
   }
   if (advice == MADV_NORMAL) return {};
@@ -26,47 +46,11 @@ SysResult<void> AdviseVma(MmStruct& mm, Vma* vma, Vaddr start, Vaddr end, int ad
   return {};
 }
 
-// Calls visit(vma, start, stop) for each piece of [addr, end) that is mapped; true if there was a hole.
-template <class Visit>
-SysResult<bool> ForEachPiece(MmStruct& mm, Vaddr addr, Vaddr end, Visit&& visit) {
-  bool hole = false;
-  Vaddr next = addr;
-  while (next < end) {
-    Vma* vma = mm.find_vma(next);
-    if (vma == nullptr || vma->start >= end) return true;
-    hole = hole || vma->start > next;
-    const Vaddr start = std::max(next, vma->start);
-    const Vaddr stop = std::min(vma->end, end);
-    SYS_TRY_VOID(visit(vma, start, stop));
-    next = stop;
-  }
-  return hole;
-}
-
-// 2.6.11's filemap_populate with nonblock: what is not cached gets a file pte.
-void InstallFilePtes(Vma& vma, Vaddr start, Vaddr end) {
-  Machine& machine = vma.mm->machine;
-  for (Vaddr addr = start; addr < end; addr += kPageSize) {
-    const Pgoff index = linear_page_index(vma, addr);
-    if (index >= vma.file->size_pages() || index >> PTE_FILE_MAX_BITS != 0) return;
-    const Pfn cached = find_get_page(machine, vma.file->mapping, index);
-    if (cached != kNoPfn) {
-      machine.frames.put_page(cached);
-      handle_mm_fault(*vma.mm, vma, addr, Write::kNo);
-      continue;
-    }
-    std::lock_guard guard(vma.mm->page_table_lock);
-    Pte* pte = vma.mm->pgtable.alloc(addr);
-    if (pte_none(*pte)) *pte = pgoff_to_pte(index);
-  }
-}
-
 }  // namespace
 
 SysResult<void> sys_madvise(MmStruct& mm, Vaddr addr, uint64_t length, int advice) {
-  if (advice != MADV_DONTNEED && advice != MADV_DONTFORK && advice != MADV_DOFORK && advice != MADV_NORMAL) {
-    return Err(EINVAL);
-  }
+  static constexpr int kKnown[] = {MADV_DONTNEED, MADV_DONTFORK, MADV_DOFORK, MADV_NORMAL, MADV_PAGEOUT};
+  if (std::ranges::find(kKnown, advice) == std::end(kKnown)) return Err(EINVAL);
   if (!base::IsPageAligned(addr) || addr > TASK_SIZE || length > TASK_SIZE - addr) return Err(EINVAL);
   if (length == 0) return {};
   const Vaddr end = addr + base::PageAlignUp(length);
@@ -74,7 +58,7 @@ SysResult<void> sys_madvise(MmStruct& mm, Vaddr addr, uint64_t length, int advic
   const SysResult<bool> hole = ForEachPiece(mm, addr, end, [&](Vma* vma, Vaddr start, Vaddr stop) {
     return AdviseVma(mm, vma, start, stop, advice);
   });
-  if (advice != MADV_DONTNEED) vma_merge_around(mm, addr, end);
+  if (advice != MADV_DONTNEED && advice != MADV_PAGEOUT) vma_merge_around(mm, addr, end);
   if (!hole) return std::unexpected(hole.error());
   return *hole ? SysResult<void>(Err(ENOMEM)) : SysResult<void>();
 }
@@ -88,29 +72,14 @@ SysResult<void> sys_msync(MmStruct& mm, Vaddr addr, uint64_t length, int flags) 
   std::shared_lock guard(mm.mmap_sem);
   const auto write_back = [&](Vma* vma, Vaddr start, Vaddr stop) -> SysResult<void> {
     if ((flags & MS_SYNC) == 0 || !vma->is_shared() || vma->file == nullptr) return {};
+    // Any page of the file may be behind a non-linear address.
+    if ((vma->flags & VM_NONLINEAR) != 0)
+      return filemap_fdatawrite_range(mm.machine, *vma->file, 0, ~Pgoff{0});
     return filemap_fdatawrite_range(mm.machine, *vma->file, linear_page_index(*vma, start),
                                     linear_page_index(*vma, start) + (stop - start) / kPageSize);
   };
   const bool hole = SYS_TRY(ForEachPiece(mm, addr, addr + base::PageAlignUp(length), write_back));
   return hole ? SysResult<void>(Err(ENOMEM)) : SysResult<void>();
-}
-
-void populate_range(MmStruct& mm, Vaddr start, Vaddr end, int map_flags) {
-  const bool nonblock = (map_flags & MAP_NONBLOCK) != 0;
-  if (nonblock && mm.machine.sem().populate_nonblock == PopulateNonblock::kNoop) return;
-  (void)ForEachPiece(mm, start, end, [&](Vma* vma, Vaddr from, Vaddr to) -> SysResult<void> {
-    if (nonblock) {
-      if (vma->is_shared() && vma->has_fault()) InstallFilePtes(*vma, from, to);
-      return {};
-    }
-    if ((vma->flags & VM_ACCESS_FLAGS) == 0) return {};
-    // As make_pages_present: a writable private mapping gets its own pages at once.
-    const Write write = (vma->flags & (VM_WRITE | VM_SHARED)) == VM_WRITE ? Write::kYes : Write::kNo;
-    for (Vaddr addr = from; addr < to; addr += kPageSize) {
-      if ((handle_mm_fault(mm, *vma, addr, write) & VM_FAULT_ERROR) != 0) return Err(EFAULT);
-    }
-    return {};
-  });
 }
 
 }  // namespace mm

@@ -28,18 +28,36 @@ Vma* MmStruct::prev_vma(const Vma* vma) {
   return here == vmas_.begin() ? nullptr : std::prev(here)->second.get();
 }
 
+namespace {
+
+VmaTree& TreeOf(Vma& vma) {
+  Mapping& mapping = vma.file->mapping;
+  return vma.is_shared() ? mapping.i_mmap_shared : mapping.i_mmap;
+}
+
+}  // namespace
+
 void MmStruct::LinkFile(Vma& vma) {
   if (vma.file == nullptr) return;
   std::lock_guard guard(vma.file->mapping.i_shared_sem);
-  auto& vmas = vma.is_shared() ? vma.file->mapping.i_mmap_shared : vma.file->mapping.i_mmap;
-  vma.i_mmap_link = vmas.insert(vmas.end(), &vma);
+  vma.tree = {};
+  TreeOf(vma).insert(vma);
+  if ((vma.flags & VM_NONLINEAR) != 0) vma.file->mapping.i_mmap_nonlinear.push_back(&vma);
 }
 
 void MmStruct::UnlinkFile(Vma& vma) {
   if (vma.file == nullptr) return;
   std::lock_guard guard(vma.file->mapping.i_shared_sem);
-  auto& vmas = vma.is_shared() ? vma.file->mapping.i_mmap_shared : vma.file->mapping.i_mmap;
-  vmas.erase(vma.i_mmap_link);
+  TreeOf(vma).erase(vma);
+  if ((vma.flags & VM_NONLINEAR) != 0) std::erase(vma.file->mapping.i_mmap_nonlinear, &vma);
+}
+
+void MmStruct::make_nonlinear(Vma& vma) {
+  CHECK(vma.file != nullptr && vma.is_shared());
+  if ((vma.flags & VM_NONLINEAR) != 0) return;
+  std::lock_guard guard(vma.file->mapping.i_shared_sem);
+  vma.flags |= VM_NONLINEAR;
+  vma.file->mapping.i_mmap_nonlinear.push_back(&vma);
 }
 
 Vma* MmStruct::insert_vma(std::unique_ptr<Vma> vma) {
@@ -74,9 +92,20 @@ void MmStruct::adjust_vma(Vma* vma, Vaddr start, Vaddr end, Pgoff pgoff) {
     node.key() = start;
     CHECK(vmas_.insert(std::move(node)).inserted);
   }
-  vma->start = start;
-  vma->end = end;
-  vma->pgoff = pgoff;
+  const auto change = [&] {
+    vma->start = start;
+    vma->end = end;
+    vma->pgoff = pgoff;
+  };
+  if (vma->file == nullptr) {
+    change();
+  } else {
+    std::lock_guard guard(vma->file->mapping.i_shared_sem);
+    VmaTree& tree = TreeOf(*vma);
+    const uint64_t sequence = tree.erase_for_change(*vma);
+    change();
+    tree.insert_again(*vma, sequence);
+  }
   total_vm += vma->pages();
 }
 

@@ -90,6 +90,8 @@ class MmStruct {
   std::unique_ptr<Vma> remove_vma(Vma* vma);
   // Moves the bounds of a linked vma; pgoff follows `start`.
   void adjust_vma(Vma* vma, Vaddr start, Vaddr end, Pgoff pgoff);
+  // Sets VM_NONLINEAR, for good. Requires: a shared vma of a file.
+  void make_nonlinear(Vma& vma);
   Vma* next_vma(const Vma* vma);
   Vma* prev_vma(const Vma* vma);
 
@@ -118,9 +120,24 @@ SysResult<Vaddr> sys_mremap(MmStruct& mm, Vaddr addr, uint64_t old_length, uint6
                             Vaddr new_addr);
 // brk(2): the new break, or the old one where the new cannot be had.
 Vaddr sys_brk(MmStruct& mm, Vaddr brk);
-// MADV_DONTNEED, MADV_DONTFORK, MADV_DOFORK, MADV_NORMAL; EINVAL for others. ENOMEM for holes, after doing
+// MADV_DONTNEED, MADV_DONTFORK, MADV_DOFORK, MADV_NORMAL, MADV_PAGEOUT (of today's kernel: reclaims the pages
+// that only this address space maps); EINVAL for others. ENOMEM for holes, after doing
 // the rest.
 SysResult<void> sys_madvise(MmStruct& mm, Vaddr addr, uint64_t length, int advice);
+// mlock(2), munlock(2): VM_LOCKED pages are not reclaimed, and are brought in at once. There is no
+// RLIMIT_MEMLOCK. ENOMEM for a hole: what lies before it is locked; or when a page cannot be brought in.
+SysResult<void> sys_mlock(MmStruct& mm, Vaddr addr, uint64_t length);
+SysResult<void> sys_munlock(MmStruct& mm, Vaddr addr, uint64_t length);
+// mlockall(2) with MCL_CURRENT, MCL_FUTURE or both; munlockall(2). EINVAL for other flags.
+SysResult<void> sys_mlockall(MmStruct& mm, int flags);
+SysResult<void> sys_munlockall(MmStruct& mm);
+// remap_file_pages(2) (spec B10): pages [pgoff, ...) of the vma's file at `addr`. `flags` may be
+// MAP_NONBLOCK: what is not cached is left as a file pte. EINVAL: prot is not 0, an empty or wrapping
+// range, an offset that no file pte holds, not all inside one shared vma of a file. With
+// RemapPopulate::kInstall also EINVAL for what lies past the end of the file, ENOMEM or EINVAL for a page
+// that cannot be had; what lies before it is remapped.
+SysResult<void> sys_remap_file_pages(MmStruct& mm, Vaddr addr, uint64_t length, int prot, Pgoff pgoff,
+                                     int flags);
 // msync(2) with MS_SYNC (writes back) or MS_ASYNC (nothing to do). ENOMEM for holes, after doing the rest.
 SysResult<void> sys_msync(MmStruct& mm, Vaddr addr, uint64_t length, int flags);
 
@@ -153,6 +170,17 @@ void vma_merge_around(MmStruct& mm, Vaddr start, Vaddr end);
 SysResult<Vaddr> get_unmapped_area(MmStruct& mm, Vaddr hint, uint64_t length);
 // MAP_POPULATE, and 2.6.11's filemap_populate with MAP_NONBLOCK.
 void populate_range(MmStruct& mm, Vaddr start, Vaddr end, int map_flags);
+// Faults [start, end) in (make_pages_present), as far as it can be had; false: not all of it. kYes: for
+// writing where that breaks COW, as mlock and MAP_POPULATE do. kNo: what is missing, for reading, as a
+// restart does.
+enum class BreakCow : uint8_t { kNo, kYes };
+bool make_pages_present(MmStruct& mm, Vaddr start, Vaddr end, BreakCow break_cow = BreakCow::kYes);
+// Maps a page of the vma's file, to which the caller has a reference, at `addr`, instead of whatever is there
+// (install_page). EINVAL when a truncate took the page away; ENOMEM when the reverse map cannot grow. The
+// reference becomes the pte's; after an error the caller still has it, and the pte is as it was.
+SysResult<void> install_page(Vma& vma, Vaddr addr, Pfn pfn);
+// Puts a file pte at `addr`, instead of whatever is there.
+void install_file_pte(Vma& vma, Vaddr addr, Pgoff pgoff);
 
 // fork: a new address space with the same vmas and, COW, the same pages (fork.cc). ENOMEM leaves
 // the parent with its private pages write-protected, as in the kernel, and otherwise as it was.

@@ -61,6 +61,7 @@ uint64_t calc_vm_flags(int prot, int flags) {
   if ((flags & MAP_GROWSDOWN) != 0) vm |= VM_GROWSDOWN;
   if ((flags & MAP_DENYWRITE) != 0) vm |= VM_DENYWRITE;
   if ((flags & MAP_NORESERVE) != 0) vm |= VM_NORESERVE;
+  if ((flags & MAP_LOCKED) != 0) vm |= VM_LOCKED;
   return vm;
 }
 
@@ -132,6 +133,10 @@ SysResult<Vaddr> sys_mmap(MmStruct& mm, Vaddr addr, uint64_t length, int prot, i
   }
   SYS_TRY(map_region(mm, std::move(request)));
   if ((flags & MAP_POPULATE) != 0) populate_range(mm, addr, addr + length, flags);
+  // Locked memory is brought in; what cannot be is left out.
+  if (((calc_vm_flags(prot, flags) | mm.def_flags) & VM_LOCKED) != 0) {
+    (void)make_pages_present(mm, addr, addr + length);
+  }
   return addr;
 }
 
@@ -209,6 +214,7 @@ Vaddr sys_brk(MmStruct& mm, Vaddr brk) {
         .pgoff = old_end / kPageSize,
         .file = nullptr};
     if (!map_region(mm, std::move(request))) return old_brk;
+    if ((mm.def_flags & VM_LOCKED) != 0) (void)make_pages_present(mm, old_end, new_end);
   }
   return mm.layout.brk = brk;
 }

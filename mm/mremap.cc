@@ -7,6 +7,7 @@
 #include "mm/fault.h"
 #include "mm/machine.h"
 #include "mm/mm_struct.h"
+#include "mm/rmap.h"
 
 namespace mm {
 namespace {
@@ -19,6 +20,8 @@ void MovePageTables(MmStruct& mm, Vaddr old_addr, Vaddr new_addr, uint64_t lengt
     CHECK(pte_none(*to));
     *to = pte;
     pte = {};
+    const Pfn pfn = pte_present(*to) ? vm_normal_page(*to) : kNoPfn;
+    if (pfn != kNoPfn) page_move_rmap(mm.machine, pfn, mm, addr, addr - old_addr + new_addr);
   });
 }
 
@@ -33,12 +36,14 @@ SysResult<Vaddr> MoveVma(MmStruct& mm, Vma* vma, Vaddr addr, uint64_t old_length
   // An anonymous vma without pages starts afresh, so that it can merge where it lands.
   if (vma->file == nullptr && !vma->anon_vma) request.pgoff = new_addr / kPageSize;
   const bool anon_vma = vma->anon_vma;
+  const bool locked = (vma->flags & VM_LOCKED) != 0;
   Vma* moved = SYS_TRY(map_region(mm, std::move(request)));
   moved->anon_vma = moved->anon_vma || anon_vma;
   if (old_length > 0) {
     MovePageTables(mm, addr, new_addr, old_length);
     do_munmap(mm, addr, addr + old_length);
   }
+  if (locked) (void)make_pages_present(mm, new_addr + old_length, new_addr + new_length);
   return new_addr;
 }
 
@@ -93,7 +98,9 @@ SysResult<Vaddr> sys_mremap(MmStruct& mm, Vaddr addr, uint64_t old_length, uint6
     const Vma* next = mm.next_vma(vma);
     if (next == nullptr || next->start >= addr + new_length) {
       mm.adjust_vma(vma, vma->start, addr + new_length, vma->pgoff);
+      const bool locked = (vma->flags & VM_LOCKED) != 0;
       vma_merge_around(mm, vma->start, vma->end);
+      if (locked) (void)make_pages_present(mm, addr + old_length, addr + new_length);
       return addr;
     }
   }

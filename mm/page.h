@@ -3,10 +3,12 @@
 // What a page *is* follows from its mapping alone: a file's (or object's) own page when `mapping`
 // names one, anonymous when it is kAnonMapping, neither when it is 0 (a cache page that a truncate
 // took out while it was still mapped). PG_anon, in the sense of seed 003 ("tracked by a pte
-// chain"), never decides that.
+// chain"), never decides that: it is set on anonymous pages, and on a file's page that was installed at a
+// non-linear position. A page in the swap cache belongs to its slot as well (swap.h).
 //
 // Invariants, recounted by Validate():
-//   P1  count = references of the page cache (1 if cached) + present ptes + pins.
+//   P1  count = references of the page cache or swap cache (1 if cached) + present ptes + pins, and 1
+//       for a poisoned page.
 //   P2  mapcount = present ptes that name the page; the special zero pte counts for nothing.
 //   P3  count == 0 exactly for free frames.
 #pragma once
@@ -27,18 +29,32 @@ inline constexpr uint32_t PG_dirty = 1u << 2;
 inline constexpr uint32_t PG_writeback = 1u << 3;
 inline constexpr uint32_t PG_reserved = 1u << 4;
 inline constexpr uint32_t PG_swapcache = 1u << 5;
+inline constexpr uint32_t PG_referenced = 1u << 6;
+inline constexpr uint32_t PG_active = 1u << 7;  // on an active list, if on one
+inline constexpr uint32_t PG_lru = 1u << 8;
+inline constexpr uint32_t PG_swapbacked = 1u << 9;  // reclaim writes it to swap: anonymous and shmem pages
+inline constexpr uint32_t PG_anon = 1u << 10;       // seed 003: its ptes are on a chain
+inline constexpr uint32_t PG_direct = 1u << 11;     // the chain is one pte, named in the page itself
+inline constexpr uint32_t PG_ksm = 1u << 12;       // merged with pages of equal bytes: never written in place
+inline constexpr uint32_t PG_hwpoison = 1u << 13;  // the memory behind it failed
+inline constexpr uint32_t PG_key_dirty = 1u << 14;  // the change bit of its storage key (s390)
 
 struct alignas(64) Page {
   uint32_t flags;
   int32_t count;          // _count: references
   int32_t mapcount;       // present ptes (the kernel's _mapcount + 1)
-  Pfn lru_next;           // the free list's link
+  Pfn lru_next;           // towards the tail of its LRU list; of a free frame: the free list's link
   uint64_t mapping_word;  // 0, kAnonMapping, or a Mapping*
   Pgoff index;            // in the mapping; for an anonymous page the linear index of its vma
+  uint64_t rmap;          // PG_anon: the pte chain (pte_chain.h); 0: no pte
+  Vaddr rmap_addr;        // with PG_direct
+  Pfn lru_prev;           // towards the head
+  uint32_t slot;          // with PG_swapcache: the swap slot (page_private)
 
   bool locked() const { return (flags & PG_locked) != 0; }
   bool dirty() const { return (flags & PG_dirty) != 0; }
   bool uptodate() const { return (flags & PG_uptodate) != 0; }
+  bool swapcache() const { return (flags & PG_swapcache) != 0; }
 };
 static_assert(sizeof(Page) <= 64, "page metadata is at most 64 bytes a page");
 

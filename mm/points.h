@@ -15,6 +15,10 @@ enum class Point : uint8_t {
   kWpBeforeRevalidate,       // CowBreak has its copy and is about to retake the pte lock.
   kCowBetweenPteAndRmap,     // CowBreak is between the switch of the pte and the old page's rmap.
   kTruncateAfterFirstUnmap,  // vmtruncate has unmapped, and not yet emptied the page cache.
+  kWpWaitsForPageLock,       // DoWpPage waits for the page lock that somebody holds, the pte unlocked.
+  kSwapinBeforeRevalidate,   // DoSwapPage has the page, locked, and has not taken the pte lock.
+  kConvertBeforeScan,        // page_convert_anon has set PG_anon and put no pte on the chain yet.
+  kInstallBeforePageLock,    // install_page has a page of the file and is about to lock it.
   kCheckpointBeforeWalk,     // A checkpoint has counted the vmas and not yet walked them.
   kCount,
 };

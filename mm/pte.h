@@ -5,6 +5,7 @@
 //             protnone (present, but the vma allows no access)
 //   file      a page index of the vma's file (pte_file; seed 004, non-linear mappings)
 //   swap      a swap slot
+//   hwpoison  a page whose memory failed (memory_failure.h); any access is SIGBUS
 // The software reads and writes entries only under page_table_lock; loads and stores of the process
 // set young and dirty without it, as hardware does.
 #pragma once
@@ -28,6 +29,7 @@ inline constexpr uint64_t kPteSpecial = 1u << 4;
 inline constexpr uint64_t kPteProtnone = 1u << 5;
 inline constexpr uint64_t kPteFile = 1u << 6;
 inline constexpr uint64_t kPteSwap = 1u << 7;
+inline constexpr uint64_t kPteHwpoison = 1u << 8;
 inline constexpr unsigned kPtePayloadShift = 12;
 
 // The largest page index that a file pte holds (PTE_FILE_MAX_BITS).
@@ -43,6 +45,7 @@ constexpr bool pte_protnone(Pte pte) { return (pte.word & kPteProtnone) != 0; }
 // Of entries that are neither none nor present:
 constexpr bool pte_file(Pte pte) { return (pte.word & (kPtePresent | kPteFile)) == kPteFile; }
 constexpr bool pte_swap(Pte pte) { return (pte.word & (kPtePresent | kPteSwap)) == kPteSwap; }
+constexpr bool pte_hwpoison(Pte pte) { return (pte.word & (kPtePresent | kPteHwpoison)) == kPteHwpoison; }
 
 constexpr Pfn pte_pfn(Pte pte) { return Pfn{static_cast<uint32_t>(pte.word >> kPtePayloadShift)}; }
 constexpr Pgoff pte_to_pgoff(Pte pte) { return pte.word >> kPtePayloadShift; }
@@ -54,6 +57,10 @@ constexpr Pte mk_pte(Pfn pfn, uint64_t bits) {
 constexpr Pte pgoff_to_pte(Pgoff pgoff) { return {(pgoff << kPtePayloadShift) | kPteFile}; }
 // Requires: slot < 2^52.
 constexpr Pte swp_entry_to_pte(uint64_t slot) { return {(slot << kPtePayloadShift) | kPteSwap}; }
+constexpr uint32_t pte_to_swp_entry(Pte pte) { return static_cast<uint32_t>(pte.word >> kPtePayloadShift); }
+constexpr Pte hwpoison_entry_to_pte(Pfn pfn) {
+  return {(uint64_t{static_cast<uint32_t>(pfn)} << kPtePayloadShift) | kPteHwpoison};
+}
 constexpr Pte pte_set(Pte pte, uint64_t bits) { return {pte.word | bits}; }
 constexpr Pte pte_clear_bits(Pte pte, uint64_t bits) { return {pte.word & ~bits}; }
 

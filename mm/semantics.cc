@@ -11,11 +11,15 @@ constexpr std::string_view kTruncatePasses[] = {"two", "one"};
 constexpr std::string_view kTruncateRaces[] = {"page_lock", "truncate_count"};
 constexpr std::string_view kNoYes[] = {"no", "yes"};
 constexpr std::string_view kHolePunchCow[] = {"kept", "zapped"};
-constexpr std::string_view kReuseRules[] = {"mapcount", "count"};
+constexpr std::string_view kReuseRules[] = {"mapcount", "count", "mapcount_keep_slot"};
 constexpr std::string_view kCowRmapOrders[] = {"after_pte", "before_pte"};
 constexpr std::string_view kPopulateNonblock[] = {"noop", "file_pte"};
 constexpr std::string_view kLinearFilePtes[] = {"bad_pte", "populate"};
 constexpr std::string_view kDirtyRules[] = {"anonymous", "page_mapping"};
+constexpr std::string_view kWpContended[] = {"wait", "copy"};
+constexpr std::string_view kRemapPopulate[] = {"fault", "install"};
+constexpr std::string_view kConvertEnomem[] = {"rolled_back", "as_posted"};
+constexpr std::string_view kSwapDumps[] = {"read_slot", "swap_in"};
 constexpr std::string_view kDumpLookups[] = {"dump_dirty", "dump_only", "foll_anon"};
 
 constexpr Switch kSwitches[] = {
@@ -29,8 +33,8 @@ constexpr Switch kSwitches[] = {
      "C09 C10 C11", "vmtruncate"},
     {"hole_punch_cow", offsetof(Semantics, hole_punch_cow), kHolePunchCow, "today; 2.6.34 vmtruncate_range",
      "hole punch over COWed pages", "punch_hole"},
-    {"reuse_rule", offsetof(Semantics, reuse_rule), kReuseRules, "2.6.32 mm/swapfile.c; 2.6.11", "M19",
-     "ReuseSwapPage"},
+    {"reuse_rule", offsetof(Semantics, reuse_rule), kReuseRules, "2.6.32 mm/swapfile.c; 2.6.11; 2.6.18",
+     "M19 M20", "reuse_swap_page"},
     {"cow_rmap_order", offsetof(Semantics, cow_rmap_order), kCowRmapOrders, "2.6.32 mm/memory.c; 2.6.18",
      "M27", "CowBreak"},
     {"populate_nonblock", offsetof(Semantics, populate_nonblock), kPopulateNonblock,
@@ -41,6 +45,14 @@ constexpr Switch kSwitches[] = {
      "IsModified"},
     {"dump_lookup", offsetof(Semantics, dump_lookup), kDumpLookups, "seed 004; 2.6.32; before", "C08",
      "get_dirty_page"},
+    {"wp_contended", offsetof(Semantics, wp_contended), kWpContended, "2.6.32 mm/memory.c; 2.6.18", "M18",
+     "LockForReuse"},
+    {"remap_populate", offsetof(Semantics, remap_populate), kRemapPopulate,
+     "2.6.32 mm/fremap.c; 2.6.18 filemap_populate", "M12 M16", "sys_remap_file_pages"},
+    {"convert_enomem", offsetof(Semantics, convert_enomem), kConvertEnomem, "corrected; seed 003 as posted",
+     "O12", "page_convert_anon"},
+    {"swap_dump", offsetof(Semantics, swap_dump), kSwapDumps, "corrected; seed 004", "C06 C07 C14",
+     "dump_reads_slots"},
 };
 
 uint8_t Read(const Semantics& semantics, const Switch& row) {
@@ -104,6 +116,8 @@ base::Result<Semantics> Generation(std::string_view name) {
   s.dump_lookup = DumpLookup::kDumpOnly;
   if (name == "k32") return s;
   s.dump_lookup = DumpLookup::kFollAnon;
+  s.reuse_rule = ReuseRule::kMapcountKeepSlot;
+  s.wp_contended = WpContended::kCopy;
   if (name == "k24") {
     s.anon_read_fault = AnonReadFault::kNewPage;
     return s;
@@ -112,6 +126,7 @@ base::Result<Semantics> Generation(std::string_view name) {
   s.truncate_passes = TruncatePasses::kOne;
   s.truncate_race = TruncateRace::kTruncateCount;
   s.cow_rmap_order = CowRmapOrder::kBeforePte;
+  s.remap_populate = RemapPopulate::kInstall;
   if (name == "k18") return s;
   s.anon_read_fault = AnonReadFault::kZeroPage;
   s.reuse_rule = ReuseRule::kCount;

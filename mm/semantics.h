@@ -29,8 +29,18 @@ enum class TruncateRace : uint8_t { kPageLock, kTruncateCount };
 enum class CowSurvivesTruncate : uint8_t { kNo, kYes };
 // What a hole punch does to private copies of the punched pages.
 enum class HolePunchCow : uint8_t { kKept, kZapped };
-// When do_wp_page may write an anonymous page in place: mapcount 1, or (2.6.11) page count 1.
-enum class ReuseRule : uint8_t { kMapcount, kCount };
+// When a write fault may write an anonymous page in place (B7): one pte and swap entry in all, and then it
+// leaves the swap cache (2.6.32); by page count (2.6.11); or as 2.6.32 but staying in the cache (2.6.18).
+enum class ReuseRule : uint8_t { kMapcount, kCount, kMapcountKeepSlot };
+// do_wp_page on an anonymous page whose lock somebody holds: wait and look again, or (2.6.18) copy.
+enum class WpContended : uint8_t { kWait, kCopy };
+// remap_file_pages: leave file ptes and fault them in (2.6.32), or map the pages at once and refuse what
+// lies past the end of the file (2.6.18).
+enum class RemapPopulate : uint8_t { kFault, kInstall };
+// page_convert_anon out of memory: the page as it was, or (seed 003 as posted) half on a chain.
+enum class ConvertEnomem : uint8_t { kRolledBack, kAsPosted };
+// A swapped-out page in a checkpoint: its slot is read, or (seed 004) it is faulted in.
+enum class SwapDump : uint8_t { kReadSlot, kSwapIn };
 // COW break: the old page's rmap goes after the new pte is visible (2.6.32) or before (2.6.18).
 enum class CowRmapOrder : uint8_t { kAfterPte, kBeforePte };
 // MAP_POPULATE with MAP_NONBLOCK: nothing, or 2.6.11's filemap_populate, which leaves file ptes.
@@ -56,6 +66,10 @@ struct Semantics {
   LinearFilePte linear_file_pte = LinearFilePte::kBadPte;
   DirtyRule dirty_rule = DirtyRule::kAnonymous;
   DumpLookup dump_lookup = DumpLookup::kDumpDirty;
+  WpContended wp_contended = WpContended::kWait;
+  RemapPopulate remap_populate = RemapPopulate::kFault;
+  ConvertEnomem convert_enomem = ConvertEnomem::kRolledBack;
+  SwapDump swap_dump = SwapDump::kReadSlot;
   friend bool operator==(const Semantics&, const Semantics&) = default;
 };
 

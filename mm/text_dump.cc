@@ -23,8 +23,11 @@ std::string PageText(const Machine& machine, Pfn pfn) {
   const Page& page = machine.frames.at(pfn);
   std::string flags;
   static constexpr std::pair<uint32_t, const char*> kNames[] = {
-      {PG_locked, "locked"},       {PG_uptodate, "uptodate"}, {PG_dirty, "dirty"},
-      {PG_writeback, "writeback"}, {PG_reserved, "reserved"}, {PG_swapcache, "swapcache"}};
+      {PG_locked, "locked"},         {PG_uptodate, "uptodate"},  {PG_dirty, "dirty"},
+      {PG_writeback, "writeback"},   {PG_reserved, "reserved"},  {PG_swapcache, "swapcache"},
+      {PG_referenced, "referenced"}, {PG_active, "active"},      {PG_lru, "lru"},
+      {PG_swapbacked, "swapbacked"}, {PG_anon, "chained"},       {PG_ksm, "ksm"},
+      {PG_hwpoison, "hwpoison"},     {PG_key_dirty, "key_dirty"}};
   for (const auto& [bit, name] : kNames) {
     if ((page.flags & bit) != 0) flags += std::string(flags.empty() ? "" : ",") + name;
   }
@@ -39,6 +42,7 @@ std::string PageText(const Machine& machine, Pfn pfn) {
 std::string PteText(const Machine& machine, Pte pte) {
   if (pte_file(pte)) return Format("file %llu", static_cast<unsigned long long>(pte_to_pgoff(pte)));
   if (pte_swap(pte)) return Format("swap %llu", static_cast<unsigned long long>(pte_to_pgoff(pte)));
+  if (pte_hwpoison(pte)) return Format("hwpoison pfn %u", static_cast<unsigned>(pte_pfn(pte)));
   std::string bits;
   bits += pte_write(pte) ? 'w' : '-';
   bits += pte_dirty(pte) ? 'd' : '-';
@@ -77,6 +81,20 @@ void DumpMm(const Machine& machine, MmStruct& mm, std::string& text) {
   });
 }
 
+void DumpSwap(const Machine& machine, std::string& text) {
+  if (machine.swap == nullptr) return;
+  const SwapArea& area = *machine.swap;
+  text += Format("swap slots %u free %u\n", area.nr_slots(), area.nr_unused());
+  for (SwpEntry slot = 1; slot < area.high_water(); ++slot) {
+    if (!area.valid(slot)) continue;
+    PageBytes bytes;
+    const bool readable = area.device().ReadPage(slot, bytes).has_value();
+    text += Format("  slot %u users %u page %d %016llx\n", slot, area.count(slot),
+                   area.cached(slot) == kNoPfn ? -1 : static_cast<int>(area.cached(slot)),
+                   static_cast<unsigned long long>(readable ? HashPage(bytes.data()) : 0));
+  }
+}
+
 void DumpDisk(const Disk& disk, std::string& text) {
   Pgoff zero_first = 0;
   Pgoff zero_end = 0;
@@ -107,12 +125,12 @@ std::string TextDump(const Machine& machine) {
       Format("memory %llu free %u\n", static_cast<unsigned long long>(machine.config().memory_bytes),
              machine.frames.nr_free());
   for (const std::string& changed : ChangedSwitches(machine.sem())) text += "semantics " + changed + "\n";
-  const VmStat& s = machine.vmstat;
-  text +=
-      Format("vmstat pgfault %llu pgmajfault %llu pgpgin %llu pgpgout %llu nr_mapped %llu nr_dirty %llu\n",
-             static_cast<unsigned long long>(s.pgfault), static_cast<unsigned long long>(s.pgmajfault),
-             static_cast<unsigned long long>(s.pgpgin), static_cast<unsigned long long>(s.pgpgout),
-             static_cast<unsigned long long>(s.nr_mapped), static_cast<unsigned long long>(s.nr_dirty));
+  text += "vmstat";
+  for (const VmStatName& counter : VmStatNames()) {
+    text += Format(" %s %llu", counter.name, static_cast<unsigned long long>(machine.vmstat.*counter.value));
+  }
+  text += "\n";
+  DumpSwap(machine, text);
   for (const FilePtr& file : machine.files()) {
     text += Format("file %u '%s' kind %d size %llu%s%s truncate_count %llu\n",
                    static_cast<unsigned>(file->id()), base::Printable(file->name()).c_str(),
@@ -122,6 +140,9 @@ std::string TextDump(const Machine& machine) {
     for (const auto& [index, pfn] : file->mapping.pages) {
       text +=
           Format("  cache %llu %s\n", static_cast<unsigned long long>(index), PageText(machine, pfn).c_str());
+    }
+    for (const auto& [index, slot] : file->mapping.swapped) {
+      text += Format("  swapped %llu slot %u\n", static_cast<unsigned long long>(index), slot);
     }
     if (file->disk() == nullptr) continue;
     DumpDisk(*file->disk(), text);

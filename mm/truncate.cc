@@ -11,17 +11,10 @@
 namespace mm {
 namespace {
 
-// Zeroes bytes [from, to) of the cached page `index`, if it is cached.
-void ZeroCached(Machine& machine, File& file, Pgoff index, size_t from, size_t to) {
-  const Pfn pfn = find_get_page(machine, file.mapping, index);
-  if (pfn == kNoPfn) return;
-  std::memset(machine.frames.bytes(pfn) + from, 0, to - from);
-  machine.frames.put_page(pfn);
-}
-
 // Takes pages [first, end) out of the cache. A page that is still mapped is unmapped first, its
 // private copies kept (even_cows = 0). Requires: i_shared_sem is free.
 void truncate_inode_pages_range(Machine& machine, File& file, Pgoff first, Pgoff end) {
+  shmem_truncate_swap(machine, file.mapping, first, end);
   for (;;) {
     const auto found = file.mapping.pages.lower_bound(first);
     if (found == file.mapping.pages.end() || found->first >= end) return;
@@ -55,7 +48,7 @@ SysResult<void> Extend(Machine& machine, File& file, uint64_t size, uint64_t lim
   // What a shared mapping stored behind the old end must not become part of the file.
   if (file.i_size % kPageSize != 0) {
     const size_t tail_end = size / kPageSize == file.i_size / kPageSize ? size % kPageSize : kPageSize;
-    ZeroCached(machine, file, file.i_size / kPageSize, file.i_size % kPageSize, tail_end);
+    zero_cached(machine, file, file.i_size / kPageSize, file.i_size % kPageSize, tail_end);
   }
   file.i_size = size;
   return {};
@@ -88,7 +81,7 @@ SysResult<void> vmtruncate(Machine& machine, File& file, uint64_t size, uint64_t
   file.i_size = size;  // Before any unmapping: a fault that looks now must not map what goes (INV-M4).
   UnmapFrom(machine, file, first_gone, even_cows);
   machine.points.Reach(Point::kTruncateAfterFirstUnmap);
-  if (size % kPageSize != 0) ZeroCached(machine, file, size / kPageSize, size % kPageSize, kPageSize);
+  if (size % kPageSize != 0) zero_cached(machine, file, size / kPageSize, size % kPageSize, kPageSize);
   truncate_inode_pages_range(machine, file, first_gone, ~Pgoff{0});
   if (machine.sem().truncate_passes == TruncatePasses::kTwo) UnmapFrom(machine, file, first_gone, even_cows);
   // Last: until now a fault that had seen the old size could still read the old bytes.

@@ -5,9 +5,17 @@
 //   P1 P2 P3   page counts (page.h)               F1 F2   frames (frames.h)
 //   C1 C2 C3   page caches and vma lists (file.h)  C4      clean cache pages equal disk (deep only)
 //   A1 .. A5   address spaces (mm_struct.h)
-//   R1         nr_mapped, nr_dirty are recounts (rmap.h)
+//   R1         nr_mapped, nr_anon_pages, nr_dirty are recounts (rmap.h)
 //   T1         no linear pte lies past the end of its file (INV-M2), unless a switch lets it
 //   L1         no lock is held, no page is locked, between steps
+//   SW1 .. SW3 swap cache and slots (swap.h)       LR1     LRU lists (lru.h)
+//
+// The spec's D4 and where it is judged, here (V), by a CHECK at the place (CHECK), or by the outcome of an
+// access that a test compares (test):
+//   INV-M1 test      INV-M2 V T1     INV-M3 test     INV-M4 V T1, test     INV-M5 V A4 and C4
+//   INV-M6 test      INV-M7 V P1 (what a loser forgets to free)            INV-M8 V A4
+//   INV-M9 V         INV-M10 CHECK reclaim.cc          INV-M11 V C4 and SW3   INV-M12 V
+//   INV-M13 V R1     INV-M14 CHECK Frames::Free, V C4 and SW3
 #pragma once
 
 #include <optional>

@@ -2,11 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <list>
 #include <string>
 
 #include "mm/file.h"
 #include "mm/types.h"
+#include "mm/vma_tree.h"
 
 namespace mm {
 
@@ -53,7 +53,7 @@ struct Vma {
   FilePtr file;     // null: anonymous (or special)
   Special special = Special::kNone;
   bool anon_vma = false;  // has had an anonymous page; fork copies page tables only of such vmas
-  std::list<Vma*>::iterator i_mmap_link;  // in file->mapping, when there is a file
+  VmaTreeNode tree;       // in file->mapping, when there is a file
 
   uint64_t pages() const { return (end - start) >> kPageShift; }
   bool is_shared() const { return (flags & VM_SHARED) != 0; }

@@ -72,12 +72,17 @@ base::Result<void> MetadataParser::AddVmas(std::string_view payload, const std::
   ckpt_pb::Vmas vmas;
   TRY_VOID(ParsePayload(payload, kVmasMax, where, vmas));
   vma_count_ += static_cast<uint64_t>(vmas.vma_size());
+  nonlinear_count_ += static_cast<uint64_t>(vmas.nonlinear_size());
+  if (nonlinear_count_ > kNonlinearRunsMax) {
+    return Fail(Code::kTooBig, "%s: over %" PRIu64 " non-linear runs", where.c_str(), kNonlinearRunsMax);
+  }
   if (vma_count_ > kVmasMax) return Fail(Code::kTooBig, "%s: over %" PRIu64 " vmas", where.c_str(), kVmasMax);
   const auto [place, is_new] = metadata_.vmas.try_emplace(vmas.mm_objref());
   if (is_new) {
     place->second = std::move(vmas);
   } else {
     place->second.mutable_vma()->MergeFrom(vmas.vma());
+    place->second.mutable_nonlinear()->MergeFrom(vmas.nonlinear());
   }
   return {};
 }

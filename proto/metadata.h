@@ -37,6 +37,7 @@ class MetadataParser {
   uint32_t seen_ = 0;       // Bit by type.
   uint64_t bytes_ = 0;
   uint64_t vma_count_ = 0;
+  uint64_t nonlinear_count_ = 0;
 };
 
 // `payload` as a message. kCorrupt: it is none. kTooBig: over `records_max` fields at the top level, found

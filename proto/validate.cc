@@ -16,6 +16,7 @@ using base::kPageSize;
 
 constexpr uint64_t kFileBytesMax = uint64_t{1} << 63;  // loff_t is signed.
 constexpr uint64_t kPgoffMax = uint64_t{1} << 52;
+constexpr uint64_t kFilePteMax = uint64_t{1} << 46;
 constexpr size_t kPathBytesMax = 4096;
 constexpr int kAuxvMax = 256;
 
@@ -40,6 +41,7 @@ class Validator {
   base::Result<void> CheckMm(const ckpt_pb::Mm& mm);
   base::Result<void> CheckAuxv(const ckpt_pb::Mm& mm);
   base::Result<void> CheckVmas(uint32_t mm_objref, const ckpt_pb::Vmas& vmas);
+  base::Result<void> CheckNonlinear(uint32_t mm_objref, const ckpt_pb::Vmas& vmas);
   base::Result<void> CheckVma(const ckpt_pb::Vma& vma);
   base::Result<void> CheckVmaKind(const ckpt_pb::Vma& vma);
   base::Result<void> CheckProcess(const ckpt_pb::Process& process);
@@ -210,6 +212,32 @@ base::Result<void> Validator::CheckVmas(uint32_t mm_objref, const ckpt_pb::Vmas&
           base::Format("mm %" PRIu32 ", vma 0x%" PRIx64 "-0x%" PRIx64, mm_objref, vma.start(), vma.end())));
     }
     last_end = vma.end();
+  }
+  return CheckNonlinear(mm_objref, vmas);
+}
+
+// Every run lies in one non-linear vma.
+base::Result<void> Validator::CheckNonlinear(uint32_t mm_objref, const ckpt_pb::Vmas& vmas) {
+  const std::string from = base::Format("mm %" PRIu32 ", non-linear pages", mm_objref);
+  uint64_t pages = 0;
+  uint64_t last_end = 0;
+  int at = 0;
+  for (const ckpt_pb::NonlinearRun& run : vmas.nonlinear()) {
+    while (at < vmas.vma_size() && vmas.vma(at).end() / kPageSize <= run.first()) ++at;
+    if (at == vmas.vma_size() || (vmas.vma(at).flags() & kVmNonlinear) == 0 ||
+        run.first() < vmas.vma(at).start() / kPageSize || run.count() == 0 ||
+        run.count() > vmas.vma(at).end() / kPageSize - run.first()) {
+      return Fail(Code::kInvalid, "%s 0x%" PRIx64 ": not in a non-linear vma", from.c_str(), run.first());
+    }
+    if (run.first() < last_end || run.pgoff() > kFilePteMax - run.count()) {
+      return Fail(Code::kInvalid, "%s 0x%" PRIx64 ": out of order, or pgoff 0x%" PRIx64 " is too big",
+                  from.c_str(), run.first(), run.pgoff());
+    }
+    pages += run.count();
+    if (pages > kNonlinearPagesMax) {
+      return Fail(Code::kTooBig, "%s: more than %" PRIu64, from.c_str(), kNonlinearPagesMax);
+    }
+    last_end = run.first() + run.count();
   }
   return {};
 }

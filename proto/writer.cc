@@ -84,16 +84,25 @@ base::Result<void> Writer::AddVmas(const ckpt_pb::Vmas& vmas) {
   ckpt_pb::Vmas part;
   part.set_mm_objref(vmas.mm_objref());
   size_t bytes = 0;
+  const auto make_room = [&](const google::protobuf::MessageLite& record) -> base::Result<void> {
+    const size_t more = record.ByteSizeLong() + 4;  // Its tag and length.
+    bytes += more;
+    if (bytes <= kSmallSectionBytesMax - 64) return {};
+    TRY_VOID(AddSection(SectionType::kVmas, part));
+    part.clear_vma();
+    part.clear_nonlinear();
+    bytes = more;
+    return {};
+  };
   for (const ckpt_pb::Vma& vma : vmas.vma()) {
-    bytes += vma.ByteSizeLong() + 4;  // Its tag and length.
-    if (bytes > kSmallSectionBytesMax - 64) {
-      TRY_VOID(AddSection(SectionType::kVmas, part));
-      part.clear_vma();
-      bytes = vma.ByteSizeLong() + 4;
-    }
+    TRY_VOID(make_room(vma));
     *part.add_vma() = vma;
   }
-  if (part.vma().empty()) return {};
+  for (const ckpt_pb::NonlinearRun& run : vmas.nonlinear()) {
+    TRY_VOID(make_room(run));
+    *part.add_nonlinear() = run;
+  }
+  if (part.vma().empty() && part.nonlinear().empty()) return {};
   return AddSection(SectionType::kVmas, part);
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <shared_mutex>
 
 #include "mm/fault.h"
 #include "mm/folder_disk.h"
@@ -43,11 +44,14 @@ base::Result<std::unique_ptr<ModelSink>> ModelSink::Create(const ckpt_pb::Machin
   config.memory_bytes = recorded.memory_bytes();
   config.vdso_start = recorded.vdso_start();
   config.vdso_pages = recorded.vdso_pages();
+  config.swap_bytes = recorded.swap_bytes();
+  config.swap_folder = disk_dir;
   for (const std::string& assignment : recorded.semantics()) {
     TRY_VOID(mm::SetSwitch(config.semantics, assignment));
   }
   std::unique_ptr<ModelSink> sink(new ModelSink(std::move(disk_dir)));
   sink->machine_ = TRY(mm::Machine::Create(config));
+  if (recorded.swap_off()) sink->machine_->swap = nullptr;
   return sink;
 }
 
@@ -122,18 +126,40 @@ base::Result<void> ModelSink::Map(uint32_t mm_ref, const ckpt_pb::Vma& in) {
   return {};
 }
 
-base::Result<mm::Pfn> ModelSink::NewFrame() {
-  const mm::Pfn pfn = machine_->frames.alloc_page(mm::Fill::kUninitialized);
-  if (pfn == mm::kNoPfn) {
-    return Fail(Code::kNoMemory, "the image holds more pages than its machine has memory (%s)",
-                base::FormatSize(machine_->config().memory_bytes).c_str());
+base::Result<void> ModelSink::MapNonlinear(uint32_t mm_ref, const ckpt_pb::NonlinearRun& run) {
+  mm::MmStruct& mm = *mms_.at(mm_ref);
+  std::shared_lock guard(mm.mmap_sem);
+  mm::Vma* vma = mm.vma_at(run.first() * kPageSize);
+  for (uint64_t i = 0; i < run.count(); ++i) {
+    mm::install_file_pte(*vma, (run.first() + i) * kPageSize, run.pgoff() + i);
   }
-  return pfn;
+  return {};
 }
 
-void ModelSink::NoteStored(uint64_t number, mm::Pfn pfn) {
-  if (stored_.size() <= number) stored_.resize(number + 1, mm::kNoPfn);
-  stored_[number] = pfn;
+base::Result<ModelSink::Stored> ModelSink::NewPage() {
+  // What memory has no room for goes where it would have gone: to swap.
+  const bool room = machine_->frames.nr_free() > mm::watermarks(machine_->frames).high;
+  if (!room && machine_->swap != nullptr) {
+    const mm::SwpEntry slot = machine_->swap->TakeForUser();
+    if (slot != mm::kNoSlot) return Stored{mm::kNoPfn, slot};
+  }
+  const mm::Pfn pfn = machine_->frames.alloc_page(mm::Fill::kUninitialized);
+  if (pfn == mm::kNoPfn) {
+    return Fail(Code::kNoMemory, "the image holds more pages than its machine has memory (%s) and swap (%s)",
+                base::FormatSize(machine_->config().memory_bytes).c_str(),
+                base::FormatSize(machine_->config().swap_bytes).c_str());
+  }
+  return Stored{pfn, mm::kNoSlot};
+}
+
+std::byte* ModelSink::BytesOf(const Stored& page) {
+  return page.pfn != mm::kNoPfn ? machine_->frames.bytes(page.pfn)
+                                : machine_->swap->device().PlacePage(page.slot).data();
+}
+
+void ModelSink::NoteStored(uint64_t number, const Stored& page) {
+  if (stored_.size() <= number) stored_.resize(number + 1);
+  stored_[number] = page;
 }
 
 base::Result<void> ModelSink::Place(const PageRun& run, std::vector<std::span<std::byte>>& pieces) {
@@ -148,10 +174,14 @@ base::Result<void> ModelSink::PlaceMm(const PageRun& run, std::vector<std::span<
   mm::MmStruct& mm = *mms_.at(run.objref());
   for (uint64_t i = 0; i < run.count(); ++i) {
     const mm::Vaddr addr = (run.first() + i) * kPageSize;
-    const mm::Pfn pfn = TRY(NewFrame());
-    mm::install_anon_page(*mm.vma_at(addr), addr, pfn, mm::Shared::kNo);
-    NoteStored(run.stored() + i, pfn);
-    AddPiece(pieces, machine_->frames.bytes(pfn));
+    const Stored page = TRY(NewPage());
+    if (page.pfn != mm::kNoPfn) {
+      mm::install_anon_page(*mm.vma_at(addr), addr, page.pfn, mm::Shared::kNo);
+    } else {
+      mm::install_swap_entry(*mm.vma_at(addr), addr, page.slot);
+    }
+    NoteStored(run.stored() + i, page);
+    AddPiece(pieces, BytesOf(page));
   }
   return {};
 }
@@ -159,15 +189,19 @@ base::Result<void> ModelSink::PlaceMm(const PageRun& run, std::vector<std::span<
 base::Result<void> ModelSink::PlaceObject(const PageRun& run, std::vector<std::span<std::byte>>& pieces) {
   mm::File& file = *files_.at(run.objref());
   for (uint64_t i = 0; i < run.count(); ++i) {
-    const mm::Pfn pfn = TRY(NewFrame());
-    mm::Page& page = machine_->frames.at(pfn);
+    const Stored stored = TRY(NewPage());
+    AddPiece(pieces, BytesOf(stored));
+    if (stored.pfn == mm::kNoPfn) {
+      file.mapping.swapped.emplace(run.first() + i, stored.slot);
+      continue;
+    }
+    mm::Page& page = machine_->frames.at(stored.pfn);
     mm::lock_page(page);
-    mm::add_to_page_cache(*machine_, file.mapping, run.first() + i, pfn);
+    mm::add_to_page_cache(*machine_, file.mapping, run.first() + i, stored.pfn);
     page.flags |= mm::PG_uptodate;
-    mm::set_page_dirty(*machine_, pfn);
+    mm::set_page_dirty(*machine_, stored.pfn);
     mm::unlock_page(page);
-    machine_->frames.put_page(pfn);  // the cache's reference stays
-    AddPiece(pieces, machine_->frames.bytes(pfn));
+    machine_->frames.put_page(stored.pfn);  // the cache's reference stays
   }
   return {};
 }
@@ -187,14 +221,19 @@ base::Result<void> ModelSink::Same(const PageRun& run) {
   mm::MmStruct& mm = *mms_.at(run.objref());
   for (uint64_t i = 0; i < run.count(); ++i) {
     const uint64_t number = run.stored() + i;
-    const mm::Pfn pfn = number < stored_.size() ? stored_[number] : mm::kNoPfn;
-    if (pfn == mm::kNoPfn) {
+    const Stored page = number < stored_.size() ? stored_[number] : Stored{};
+    if (page.pfn == mm::kNoPfn && page.slot == mm::kNoSlot) {
       return Fail(Code::kInvalid, "the image shares stored page %llu, which is not a page of a process",
                   static_cast<unsigned long long>(number));
     }
     const mm::Vaddr addr = (run.first() + i) * kPageSize;
-    machine_->frames.get_page(pfn);
-    mm::install_anon_page(*mm.vma_at(addr), addr, pfn, mm::Shared::kYes);
+    if (page.pfn == mm::kNoPfn) {
+      mm::swap_duplicate(*machine_, page.slot);
+      mm::install_swap_entry(*mm.vma_at(addr), addr, page.slot);
+      continue;
+    }
+    machine_->frames.get_page(page.pfn);
+    mm::install_anon_page(*mm.vma_at(addr), addr, page.pfn, mm::Shared::kYes);
   }
   return {};
 }
@@ -213,6 +252,13 @@ base::Result<void> ModelSink::Seal() {
   // Every page has all its mappings now: those that have one may be written at once.
   for (const auto& [objref, mm] : mms_) {
     for (const auto& [start, vma] : mm->vmas()) mm::make_writable(*vma);
+    // Locked memory is memory that is there: it is locked again, and brought in. What has no room is not.
+    std::shared_lock guard(mm->mmap_sem);
+    for (const auto& [start, vma] : mm->vmas()) {
+      if ((vma->flags & mm::VM_LOCKED) != 0) {
+        (void)mm::make_pages_present(*mm, vma->start, vma->end, mm::BreakCow::kNo);
+      }
+    }
   }
   // A file that was cut between checkpoint and restart ends where it ends, also inside a written page.
   for (const auto& [objref, file] : files_) {

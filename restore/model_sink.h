@@ -2,7 +2,8 @@
 //
 // Private pages are installed as anonymous pages, dirty, without reading the file under them, and
 // whatever the protection of their vma (C30). Pages that were shared come back shared, with the same
-// mapcounts. Pages of shared objects are dirty, so that reclaim cannot lose them (C29).
+// mapcounts. Where memory has no room the rest goes to swap, as it was. VM_LOCKED vmas are locked again, and
+// brought in (C37). Pages of shared objects are dirty, so that reclaim cannot lose them (C29).
 #pragma once
 
 #include <map>
@@ -25,6 +26,7 @@ class ModelSink final : public MemorySink {
   base::Result<void> CreateMm(const ckpt_pb::Mm& mm) override;
   base::Result<void> CreateProcess(const ckpt_pb::Process& process) override;
   base::Result<void> Map(uint32_t mm, const ckpt_pb::Vma& vma) override;
+  base::Result<void> MapNonlinear(uint32_t mm, const ckpt_pb::NonlinearRun& run) override;
   base::Result<void> Place(const ckpt_pb::PageRun& run, std::vector<std::span<std::byte>>& pieces) override;
   base::Result<void> Same(const ckpt_pb::PageRun& run) override;
   base::Result<void> Zero(const ckpt_pb::PageRun& run) override;
@@ -39,14 +41,20 @@ class ModelSink final : public MemorySink {
   base::Result<void> PlaceMm(const ckpt_pb::PageRun& run, std::vector<std::span<std::byte>>& pieces);
   base::Result<void> PlaceObject(const ckpt_pb::PageRun& run, std::vector<std::span<std::byte>>& pieces);
   base::Result<void> PlaceDisk(const ckpt_pb::PageRun& run, std::vector<std::span<std::byte>>& pieces);
-  base::Result<mm::Pfn> NewFrame();
-  void NoteStored(uint64_t number, mm::Pfn pfn);
+  // Where a stored page was put: a frame, or a swap slot.
+  struct Stored {
+    mm::Pfn pfn = mm::kNoPfn;
+    mm::SwpEntry slot = mm::kNoSlot;
+  };
+  base::Result<Stored> NewPage();
+  std::byte* BytesOf(const Stored& page);
+  void NoteStored(uint64_t number, const Stored& page);
 
   std::string disk_dir_;
   std::unique_ptr<mm::Machine> machine_;
   std::map<uint32_t, mm::FilePtr> files_;
   std::map<uint32_t, std::shared_ptr<mm::MmStruct>> mms_;
-  std::vector<mm::Pfn> stored_;  // the frame of each stored page, for SAME runs
+  std::vector<Stored> stored_;  // by number, for SAME runs
 };
 
 }  // namespace restore

@@ -116,6 +116,9 @@ base::Result<RestoreReport> Restore(const image::Reader& image, MemorySink& sink
   for (const ckpt_pb::Process& process : image.processes().process()) TRY_VOID(sink.CreateProcess(process));
   for (const ckpt_pb::Mm& mm : image.processes().mm()) {
     for (const ckpt_pb::Vma& vma : image.vmas(mm.objref()).vma()) TRY_VOID(sink.Map(mm.objref(), vma));
+    for (const ckpt_pb::NonlinearRun& run : image.vmas(mm.objref()).nonlinear()) {
+      TRY_VOID(sink.MapNonlinear(mm.objref(), run));
+    }
   }
   RestoreReport report;
   report.notices = plan.notices;

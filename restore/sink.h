@@ -1,8 +1,8 @@
 // MemorySink: what a restore drives. A sink builds a memory step by step; until Seal() it is not
 // anybody's yet, and destroying the sink throws it away.
 //
-// Order: every CreateFile, every CreateMm, every CreateProcess, every Map, then the pages (Place,
-// Same, Zero of image::PageSink), then Seal.
+// Order: every CreateFile, every CreateMm, every CreateProcess, every Map and MapNonlinear, then the pages
+// (Place, Same, Zero of image::PageSink), then Seal.
 #pragma once
 
 #include "base/error.h"
@@ -18,6 +18,8 @@ class MemorySink : public image::PageSink {
   virtual base::Result<void> CreateMm(const ckpt_pb::Mm& mm) = 0;
   virtual base::Result<void> CreateProcess(const ckpt_pb::Process& process) = 0;
   virtual base::Result<void> Map(uint32_t mm, const ckpt_pb::Vma& vma) = 0;
+  // Where pages of a non-linear vma come from. Behind every Map of that mm.
+  virtual base::Result<void> MapNonlinear(uint32_t mm, const ckpt_pb::NonlinearRun& run) = 0;
   // The memory is whole: write protection and counts are put in their final state.
   virtual base::Result<void> Seal() = 0;
 };

@@ -198,7 +198,7 @@ TEST(Fault, ASwapEntryWithoutSwapIsSigbus) {
   Process& p = w.Spawn();
   const Vaddr a = w.Anon(p, 1);
   *p.mm->pgtable.alloc(a) = swp_entry_to_pte(7);
-  EXPECT_EQ(w.TryLoad(p, a), Outcome::kSigbus);
+  EXPECT_EQ(w.machine().touch(p, a, 1, Write::kNo).outcome, Outcome::kSigbus);
   EXPECT_EQ(w.PteAt(p, a), swp_entry_to_pte(7)) << "M24: the entry stays";
   *p.mm->pgtable.find(a) = {};
 }
@@ -269,7 +269,7 @@ TEST(FaultRace, OutOfMemoryGivesBackEverything) {
   EXPECT_EQ(w.TryLoad(p, a), Outcome::kOk);
   EXPECT_EQ(w.TryStore(p, a), Outcome::kOom);
   EXPECT_BYTES(w.Load(p, a, 8), w.Original(file, 0, 8));
-  EXPECT_EQ(w.TryLoad(p, a + kPage), Outcome::kOom);
+  EXPECT_EQ(w.TryLoad(p, a + kPage), Outcome::kOk) << "the clean page of the cache made room";
 }
 
 }  // namespace

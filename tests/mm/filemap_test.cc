@@ -299,13 +299,26 @@ TEST(Filemap, DevZeroReadsZerosAndSwallowsWrites) {
   EXPECT_BYTES(w.ReadFile(zero, 0, 4), Zeros(4));
 }
 
+// Dirty pages that the disk does not take cannot be reclaimed.
 TEST(Filemap, MemoryRunsOutInTheMiddle) {
   World w({}, 16);
-  const FilePtr file = w.NewFile(32 * kPage);
+  auto disk = std::make_unique<FailingDisk>();
+  for (Pgoff index = 0; index < 32; ++index) disk->bad_writes.insert(index);
+  const FilePtr file = w.machine().create_file("stuck", 32 * kPage, std::move(disk));
   const SysResult<uint64_t> wrote = w.WriteFile(file, 0, std::string(20 * kPage, 'w'));
   EXPECT_EQ(wrote.value(), 15 * kPage);
   EXPECT_EQ(w.WriteFile(file, 20 * kPage, "x").error().err, ENOMEM);
   EXPECT_BYTES(w.ReadFile(file, 0, 3), "www");
+}
+
+// Written pages go to the disk when memory is short, so a file can be larger than memory.
+TEST(Filemap, AFileLargerThanMemoryIsWritten) {
+  World w({}, 16);
+  const FilePtr file = w.NewFile(32 * kPage);
+  std::string bytes;
+  for (char page = 'a'; page < 'a' + 20; ++page) bytes += std::string(kPage, page);
+  EXPECT_EQ(w.WriteFile(file, 0, bytes).value(), 20 * kPage);
+  EXPECT_BYTES(w.ReadFile(file, 0, 32 * kPage), bytes + w.Original(file, 20 * kPage, 12 * kPage));
 }
 
 TEST(Filemap, FilesGoWithTheirLastUser) {

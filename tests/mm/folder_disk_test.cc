@@ -201,7 +201,7 @@ TEST_F(FolderDiskTest, AFileThatSomeoneElseCutIsAnIoError) {
 
 // Under the page cache: what the model writes back is what the file holds.
 TEST_F(FolderDiskTest, ServesAMachine) {
-  auto machine = std::move(*Machine::Create({.memory_bytes = 1 << 20, .semantics = {}}));
+  auto machine = std::move(*Machine::Create({.memory_bytes = 1 << 20, .semantics = {}, .swap_folder = {}}));
   auto disk = Create("f", Generated(10000));
   const FilePtr file = machine->create_file("f", 10000, std::move(disk));
   const std::string text = "written through the page cache";

@@ -9,6 +9,7 @@
 
 #include "base/random.h"
 #include "mm/fault.h"
+#include "tests/mm/failing_swap.h"
 #include "tests/mm/world.h"
 
 namespace mm {
@@ -199,11 +200,15 @@ TEST(GetDirtyPage, ASwapEntryThatCannotBeReadIsAnErrorNotClean) {
   World w;
   Process& p = w.Spawn();
   const Vaddr a = w.Anon(p, 1);
-  *p.mm->pgtable.alloc(a) = swp_entry_to_pte(3);
+  FailingSwap& device = UseFailingSwap(w.machine(), 16);
+  ASSERT_EQ(w.TryStore(p, a), Outcome::kOk);
+  ASSERT_TRUE(w.PageOut(p, a));
+  device.all_reads_bad = true;
+  const Pte entry = w.PteAt(p, a);
   const base::Result<Pfn> page = w.Dirty(p, a);
   ASSERT_FALSE(page.has_value());
   EXPECT_EQ(page.error().code, base::Code::kFault);
-  *p.mm->pgtable.alloc(a) = {};
+  EXPECT_EQ(w.PteAt(p, a), entry);
 }
 
 // A page that a truncate took out of its file while it stayed mapped: treated as modified (C4).

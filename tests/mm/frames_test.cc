@@ -59,7 +59,7 @@ TEST(Frames, RecycledFramesAreZeroedOnRequest) {
   Frames frames(4);
   const Pfn pfn = frames.alloc_page(Fill::kUninitialized);
   std::memset(frames.bytes(pfn), 0xab, kPageSize);
-  frames.at(pfn).flags = PG_dirty | PG_uptodate | PG_swapcache;
+  frames.at(pfn).flags = PG_dirty | PG_uptodate | PG_referenced;
   frames.at(pfn).index = 77;
   frames.at(pfn).mapping_word = kAnonMapping;
   frames.put_page(pfn);

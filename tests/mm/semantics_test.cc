@@ -104,10 +104,12 @@ TEST(Semantics, PresetsSayWhatTheSourcesSay) {
   for (const Semantics& old : {k18, k11}) {
     EXPECT_EQ(old.truncate_passes, TruncatePasses::kOne);
     EXPECT_EQ(old.truncate_race, TruncateRace::kTruncateCount);
+    EXPECT_EQ(old.wp_contended, WpContended::kCopy);
+    EXPECT_EQ(old.remap_populate, RemapPopulate::kInstall);
   }
   EXPECT_EQ(k24.truncate_race, TruncateRace::kPageLock);
   EXPECT_EQ(k18.cow_rmap_order, CowRmapOrder::kBeforePte);
-  EXPECT_EQ(k18.reuse_rule, ReuseRule::kMapcount);
+  EXPECT_EQ(k18.reuse_rule, ReuseRule::kMapcountKeepSlot);
   EXPECT_EQ(k11.reuse_rule, ReuseRule::kCount);
   EXPECT_EQ(k24.dump_lookup, DumpLookup::kFollAnon);
   for (const std::string_view name : GenerationNames()) {

@@ -53,7 +53,7 @@ TEST(TextDump, EveryChangeShows) {
   Pte* pte = p.mm->pgtable.find(a);
   *pte = pte_clear_bits(*pte, kPteYoung);
   EXPECT_TRUE(is_new()) << "a young bit";
-  w.PageAt(p, a).flags |= PG_swapcache;
+  w.PageAt(p, a).flags |= PG_referenced;
   EXPECT_TRUE(is_new()) << "a page flag";
   ASSERT_TRUE(w.Protect(p, a, 1, PROT_READ));
   EXPECT_TRUE(is_new()) << "a protection";

@@ -183,13 +183,15 @@ TEST(Truncate, AFailingMediumLosesNothing) {
 
 // INV-M3: even_cows = 0 takes the file's own pages and nothing else.
 TEST(Truncate, UnmapKeepsPrivateCopiesUnlessAskedNotTo) {
-  World w;
+  World w({}, 4096, 16);
   Process& p = w.Spawn();
   const FilePtr file = w.NewFile(3 * kPage);
   const Vaddr a = w.Private(p, file, 3);
   ASSERT_EQ(w.Store(p, a, "mine"), Outcome::kOk);
   EXPECT_EQ(w.TryLoad(p, a + kPage), Outcome::kOk);
-  *p.mm->pgtable.alloc(a + 2 * kPage) = swp_entry_to_pte(5);
+  ASSERT_EQ(w.Store(p, a + 2 * kPage, "swapped"), Outcome::kOk);
+  ASSERT_TRUE(w.PageOut(p, a + 2 * kPage));
+  const Pte swapped = w.PteAt(p, a + 2 * kPage);
   const auto unmap = [&](EvenCows even_cows) {
     std::lock_guard guard(file->mapping.i_shared_sem);
     unmap_mapping_range(w.machine(), file->mapping, 0, ~Pgoff{0}, even_cows);
@@ -198,7 +200,7 @@ TEST(Truncate, UnmapKeepsPrivateCopiesUnlessAskedNotTo) {
   w.Check();
   EXPECT_BYTES(w.Load(p, a, 4), "mine");
   EXPECT_TRUE(pte_none(w.PteAt(p, a + kPage)));
-  EXPECT_EQ(w.PteAt(p, a + 2 * kPage), swp_entry_to_pte(5));
+  EXPECT_EQ(w.PteAt(p, a + 2 * kPage), swapped);
   unmap(EvenCows::kYes);
   w.Check();
   for (uint64_t i = 0; i < 3; ++i) EXPECT_TRUE(pte_none(w.PteAt(p, a + i * kPage)));

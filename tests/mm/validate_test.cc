@@ -166,14 +166,24 @@ TEST(Validate, VmaLists) {
   Scene s;
   Mapping& mapping = s.file->mapping;
   Vma* vma = &s.w.VmaAt(s.p, s.priv);
-  s.Expect({"C3", "a vma that is not in the list", [&] { mapping.i_mmap.remove(vma); },
-            [&] { vma->i_mmap_link = mapping.i_mmap.insert(mapping.i_mmap.end(), vma); }});
-  s.Expect({"C3", "a private vma in the shared list",
-            [&] { mapping.i_mmap_shared.splice(mapping.i_mmap_shared.end(), mapping.i_mmap); },
-            [&] { mapping.i_mmap.splice(mapping.i_mmap.end(), mapping.i_mmap_shared, vma->i_mmap_link); }});
+  uint64_t turn = 0;
+  s.Expect({"C3", "a vma that is not in the tree", [&] { turn = mapping.i_mmap.erase_for_change(*vma); },
+            [&] { mapping.i_mmap.insert_again(*vma, turn); }});
+  s.Expect({"C3", "a private vma among the shared",
+            [&] {
+              turn = mapping.i_mmap.erase_for_change(*vma);
+              mapping.i_mmap_shared.insert(*vma);
+            },
+            [&] {
+              mapping.i_mmap_shared.erase(*vma);
+              mapping.i_mmap.insert_again(*vma, turn);
+            }});
   Vma ghost;
-  s.Expect({"C3", "a vma that does not exist", [&] { mapping.i_mmap.push_back(&ghost); },
-            [&] { mapping.i_mmap.pop_back(); }});
+  ghost.end = kPage;
+  s.Expect({"C3", "a vma that does not exist", [&] { mapping.i_mmap.insert(ghost); },
+            [&] { mapping.i_mmap.erase(ghost); }});
+  s.Expect({"C3", "a non-linear vma that is none", [&] { mapping.i_mmap_nonlinear.push_back(vma); },
+            [&] { mapping.i_mmap_nonlinear.pop_back(); }});
 }
 
 TEST(Validate, Recounts) {

@@ -50,8 +50,9 @@ inline Semantics WithSwitch(std::string_view assignment) {
 
 class World {
  public:
-  explicit World(const Semantics& semantics = {}, uint64_t memory_pages = 4096) {
+  explicit World(const Semantics& semantics = {}, uint64_t memory_pages = 4096, uint64_t swap_pages = 0) {
     MachineConfig config;
+    config.swap_bytes = swap_pages * kPage;
     config.memory_bytes = memory_pages * kPage;
     config.semantics = semantics;
     machine_ = Machine::Create(config).value();
@@ -66,6 +67,21 @@ class World {
     if (const auto broken = Validate(*machine_, Depth::kDeep)) {
       ADD_FAILURE_AT(at.file_name(), static_cast<int>(at.line())) << "Validate: " << *broken;
     }
+  }
+
+  // Makes up to `pages` pages free, and answers how many. More than one call is needed where pages were
+  // used lately: reclaim looks twice before it takes one.
+  uint64_t Reclaim(uint64_t pages, Where at = Where::current()) {
+    const uint64_t freed = try_to_free_pages(*machine_, pages);
+    Check(at);
+    return freed;
+  }
+
+  // Reclaims the page at `addr` at once, however many map it: its ptes become swap or file entries, or none.
+  bool PageOut(Process& process, Vaddr addr, Where at = Where::current()) {
+    const bool freed = reclaim_page(*machine_, PfnAt(process, addr));
+    Check(at);
+    return freed;
   }
 
   // ---- processes ----

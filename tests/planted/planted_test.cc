@@ -7,6 +7,7 @@
 #include "mm/planted.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +18,8 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "mm/machine.h"
+#include "mm/rmap.h"
 #include "tests/property/driver.h"
 
 namespace property {
@@ -53,12 +56,13 @@ void OnAbort(int) {
 }
 
 // The child's whole life: cases until one fails.
-[[noreturn]] void HuntInChild(mm::Bug bug, Checks checks) {
+[[noreturn]] void HuntInChild(mm::Bug bug, Checks checks, const char* change) {
   std::signal(SIGABRT, OnAbort);
   if (std::freopen("/dev/null", "w", stderr) == nullptr) _exit(2);
   mm::g_planted_bug = bug;
   Options options;
   options.checks = checks;
+  if (change != nullptr && !mm::SetSwitch(options.semantics, change)) _exit(2);
   Report report;
   for (uint64_t seed = kFirstSeed; seed < kFirstSeed + kCases && !report.found; ++seed) {
     const std::optional<Failure> failure = RunCase(MakeCase(seed, kSteps), options);
@@ -71,7 +75,7 @@ void OnAbort(int) {
   _exit(0);
 }
 
-Report Hunt(mm::Bug bug, Checks checks) {
+Report Hunt(mm::Bug bug, Checks checks, const char* change = nullptr) {
   int fds[2];
   CHECK(pipe(fds) == 0);
   const pid_t child = fork();
@@ -79,7 +83,7 @@ Report Hunt(mm::Bug bug, Checks checks) {
   if (child == 0) {
     close(fds[0]);
     g_report_fd = fds[1];
-    HuntInChild(bug, checks);
+    HuntInChild(bug, checks, change);
   }
   close(fds[1]);
   Report report;
@@ -99,12 +103,18 @@ Report Hunt(mm::Bug bug, Checks checks) {
 struct Planted {
   mm::Bug bug;
   const char* name;
+  const char* change = nullptr;  // the switch under which it can be seen
 };
 constexpr Planted kPlanted[] = {
     {mm::Bug::kCowWritesInPlace, "CowWritesInPlace"},
     {mm::Bug::kZeroPageWritable, "ZeroPageWritable"},
     {mm::Bug::kTruncateSkipsZap, "TruncateSkipsZap"},
     {mm::Bug::kForkForgetsRefcount, "ForkForgetsRefcount"},
+    // By default a page is dirty, or out of the swap cache, before its pte can be.
+    {mm::Bug::kDirtyPteDropped, "DirtyPteDropped", "reuse_rule=mapcount_keep_slot"},
+    {mm::Bug::kSwapCountOffByOne, "SwapCountOffByOne"},
+    {mm::Bug::kChainEntryLeftBehind, "ChainEntryLeftBehind"},
+    {mm::Bug::kNonlinearOffsetLost, "NonlinearOffsetLost"},
 };
 
 void PrintTo(const Planted& planted, std::ostream* out) { *out << planted.name; }
@@ -112,7 +122,7 @@ void PrintTo(const Planted& planted, std::ostream* out) { *out << planted.name; 
 class PlantedBug : public testing::TestWithParam<Planted> {
  protected:
   void Find(Checks checks) {
-    const Report report = Hunt(GetParam().bug, checks);
+    const Report report = Hunt(GetParam().bug, checks, GetParam().change);
     ASSERT_TRUE(report.found) << "not in " << kCases << " cases of " << kSteps << " steps";
     std::printf("%s: after %llu steps, in step %zu of the case of seed %llu: %s\n", GetParam().name,
                 static_cast<unsigned long long>(report.steps_total), report.step,
@@ -125,6 +135,26 @@ TEST_P(PlantedBug, IsFoundByContentsAlone) { Find(Checks::kContentsOnly); }
 
 INSTANTIATE_TEST_SUITE_P(Each, PlantedBug, testing::ValuesIn(kPlanted),
                          [](const testing::TestParamInfo<Planted>& test) { return test.param.name; });
+
+// A page that nobody used between two looks was not referenced. No content shows this bug: reclaim finds
+// nothing to take.
+TEST(PlantedBugs, ReferencedNotCleared) {
+  for (const mm::Bug bug : {mm::Bug::kNone, mm::Bug::kReferencedNotCleared}) {
+    mm::g_planted_bug = bug;
+    const auto machine = mm::Machine::Create({}).value();
+    mm::Process& process = machine->spawn(1, "p");
+    const mm::Vaddr addr =
+        mm::sys_mmap(*process.mm, 0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, nullptr, 0)
+            .value();
+    ASSERT_EQ(machine->touch(process, addr, 1, mm::Write::kYes).outcome, mm::Outcome::kOk);
+    const mm::Pfn pfn = mm::pte_pfn(*process.mm->pgtable.find(addr));
+    EXPECT_EQ(mm::page_referenced(*machine, pfn), 1);
+    EXPECT_EQ(mm::page_referenced(*machine, pfn), bug == mm::Bug::kNone ? 0 : 1);
+    ASSERT_EQ(machine->touch(process, addr, 1, mm::Write::kNo).outcome, mm::Outcome::kOk);
+    EXPECT_EQ(mm::page_referenced(*machine, pfn), 1);
+  }
+  mm::g_planted_bug = mm::Bug::kNone;
+}
 
 TEST(PlantedBugs, SameCasesPassWithoutABug) {
   const Report report = Hunt(mm::Bug::kNone, Checks::kAll);

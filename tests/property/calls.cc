@@ -433,6 +433,12 @@ std::optional<std::string> RunOp(World& world, const Op& op) {
     case Kind::kSpawn:
       if (world.procs.size() < kProcsMax) AddProcess(world);
       return {};
+    case Kind::kMlock:
+    case Kind::kMunlock:
+    case Kind::kRemapFilePages:
+    case Kind::kReclaim:
+    case Kind::kPageOut:
+    case Kind::kSwapoff: return RunMemoryOp(world, proc, op);
     case Kind::kDirtyScan: return world.synced ? CompareDirty(world, proc) : Difference();
     default: return RunFileOp(world, op);
   }

@@ -32,6 +32,25 @@ Difference SameBytes(const std::byte* real, const naive::PageBytes& expected) {
                 static_cast<unsigned>(expected[at]));
 }
 
+// Which page of its file an address of the vma stands for.
+uint64_t IndexAt(const mm::Vma& vma, mm::Vaddr addr) {
+  const mm::Pte* pte = vma.mm->pgtable.find(addr);
+  if ((vma.flags & mm::VM_NONLINEAR) != 0 && pte != nullptr) {
+    if (mm::pte_file(*pte)) return mm::pte_to_pgoff(*pte);
+    if (mm::pte_present(*pte)) return vma.mm->machine.frames.at(mm::pte_pfn(*pte)).index;
+  }
+  return mm::linear_page_index(vma, addr);
+}
+
+// The bytes of a swap slot: the swap cache's page, or the device's.
+Difference SameSlot(const World& world, mm::SwpEntry slot, const naive::PageBytes& expected) {
+  const mm::Pfn cached = world.machine->swap->cached(slot);
+  if (cached != mm::kNoPfn) return SameBytes(world.machine->frames.bytes(cached), expected);
+  mm::PageBytes bytes;
+  if (!world.machine->swap->device().ReadPage(slot, bytes)) return "its slot cannot be read";
+  return SameBytes(bytes.data(), expected);
+}
+
 // Does the vma say of this page what the naive model says?
 Difference SameMapping(const mm::Vma& vma, mm::Vaddr addr, const naive::Page& page) {
   if (ProtOf(vma) != page.prot) return Format("protection %d, expected %d", ProtOf(vma), page.prot);
@@ -41,9 +60,10 @@ Difference SameMapping(const mm::Vma& vma, mm::Vaddr addr, const naive::Page& pa
   const uint32_t file = vma.has_fault() ? static_cast<uint32_t>(vma.file->id()) : 0;
   const uint32_t object = page.object != nullptr ? page.object->id : 0;
   if (file != object) return Format("maps file %u, expected %u", file, object);
-  if (file != 0 && mm::linear_page_index(vma, addr) != page.index) {
-    return Format("page %llu of the file, expected %llu", Hex(mm::linear_page_index(vma, addr)),
-                  Hex(page.index));
+  if (((vma.flags & mm::VM_LOCKED) != 0) != page.locked) return "another lock flag";
+  if (((vma.flags & mm::VM_NONLINEAR) != 0) != page.nonlinear) return "another non-linear flag";
+  if (file != 0 && IndexAt(vma, addr) != page.index) {
+    return Format("page %llu of the file, expected %llu", Hex(IndexAt(vma, addr)), Hex(page.index));
   }
   return {};
 }
@@ -60,7 +80,12 @@ Difference SamePage(const World& world, const mm::Vma& vma, mm::Vaddr addr, cons
   const mm::Pte* entry = vma.mm->pgtable.find(addr);
   const mm::Pte pte = entry != nullptr ? *entry : mm::Pte{};
   const bool all = world.options.checks == Checks::kAll;
+  if (mm::pte_swap(pte)) {
+    if (page.copy == nullptr) return "in swap, but it was never written";
+    return SameSlot(world, mm::pte_to_swp_entry(pte), *page.copy);
+  }
   if (!mm::pte_present(pte)) {
+    if (mm::pte_file(pte) && (vma.flags & mm::VM_NONLINEAR) != 0) return {};  // SameMapping looked at it
     if (page.copy != nullptr && all) return "the private copy is gone";
     if (page.copy != nullptr && page.past_end()) return "SIGBUS, with a private copy";
     if (page.copy != nullptr) return SameBytes(page.copy->data(), BackingBytes(page));
@@ -105,6 +130,11 @@ Difference CompareFile(World& world, mm::File& file, const naive::Object& object
     const auto cached = file.mapping.pages.find(index);
     if (cached != file.mapping.pages.end()) {
       bytes = world.machine->frames.bytes(cached->second);
+    } else if (const auto swapped = file.mapping.swapped.find(index); swapped != file.mapping.swapped.end()) {
+      if (const Difference difference = SameSlot(world, swapped->second, object.page(index))) {
+        return Format("file %u page %llu in swap: %s", object.id, Hex(index), difference->c_str());
+      }
+      continue;
     } else if (file.disk() != nullptr) {
       if (!file.disk()->ReadPage(index, from_disk)) return Format("file %u cannot be read", object.id);
     }
@@ -188,8 +218,13 @@ Difference CheckRuns(mm::Vma& vma, const naive::Memory& memory) {
 
 std::optional<std::string> CompareDirty(World& world, const Proc& proc) {
   const mm::Semantics& semantics = world.options.semantics;
-  const bool pure = semantics.dump_lookup == mm::DumpLookup::kDumpDirty;
-  if (!pure && semantics.anon_read_fault == mm::AnonReadFault::kNewPage) return {};
+  // A page in swap is brought in by get_dirty_page.
+  const bool swapped =
+      world.machine->swap != nullptr && world.machine->swap->nr_unused() < world.machine->swap->nr_slots();
+  const bool pure = semantics.dump_lookup == mm::DumpLookup::kDumpDirty && !swapped;
+  if (semantics.dump_lookup != mm::DumpLookup::kDumpDirty &&
+      semantics.anon_read_fault == mm::AnonReadFault::kNewPage)
+    return {};
   mm::MmStruct& mm = world.mm(proc);
   std::shared_lock guard(mm.mmap_sem);
   const std::string before = pure ? mm::TextDump(*world.machine) : "";

@@ -47,6 +47,12 @@ enum class Kind : uint8_t {
   kUnpin,
   kLimit,
   kDirtyScan,
+  kMlock,
+  kMunlock,
+  kRemapFilePages,
+  kReclaim,
+  kPageOut,
+  kSwapoff,
   kCount,
 };
 
@@ -66,7 +72,8 @@ Case MakeCase(uint64_t seed, size_t steps);
 enum class Checks : uint8_t { kAll, kContentsOnly };  // kContentsOnly: what the process could see itself
 // kSmall runs out of frames: from the step on at which none is free, only Validate() is checked. An OOM
 // while frames are free is a difference there, too.
-enum class Memory : uint8_t { kAmple, kSmall };
+// kTight has less memory than the processes use, and swap: outcomes and contents are those of kAmple.
+enum class Memory : uint8_t { kAmple, kSmall, kTight };
 
 struct Options {
   mm::Semantics semantics = {};

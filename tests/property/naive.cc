@@ -61,7 +61,7 @@ int Model::Map(Memory& memory, const MapCall& call) {
   page.grows_down = call.grows_down;
   page.object = call.object;
   for (uint64_t i = 0; i < length / kPage; ++i) {
-    page.index = call.offset / kPage + i;
+    page.index = page.linear = call.offset / kPage + i;
     memory.pages.emplace(call.addr / kPage + i, page);
   }
   if (!call.populate || call.prot == PROT_NONE) return 0;
@@ -129,11 +129,13 @@ int Model::Remap(Memory& memory, const RemapCall& call) {
   if (old_length > 0 && end == call.vma_end && !Mapped(memory, end, call.addr + new_length)) {
     for (uint64_t at = end; at < call.addr + new_length; at += kPage) {
       Page more = *page;
-      more.index += (at - call.addr) / kPage;
+      more.linear += (at - call.addr) / kPage;
+      more.index = more.linear;
       more.copy = nullptr;
       more.bad_pte = false;
       memory.pages.emplace(at / kPage, std::move(more));
     }
+    if (page->locked) Populate(memory, end, call.addr + new_length);
     return 0;
   }
   return call.may_move ? RemapMoved(memory, call, old_length, new_length) : ENOMEM;
@@ -145,7 +147,8 @@ int Model::RemapMoved(Memory& memory, const RemapCall& call, uint64_t old_length
   std::map<uint64_t, Page> moved;
   for (uint64_t i = 0; i < new_length / kPage; ++i) {
     Page page = first;
-    page.index += i;
+    page.linear += i;
+    page.index = page.linear;
     page.copy = nullptr;
     page.bad_pte = false;
     if (i * kPage < old_length) page = *Find(memory, call.addr + i * kPage);
@@ -154,6 +157,7 @@ int Model::RemapMoved(Memory& memory, const RemapCall& call, uint64_t old_length
   Erase(memory, call.addr, call.addr + old_length);
   Erase(memory, call.new_addr, call.new_addr + new_length);
   memory.pages.merge(moved);
+  if (first.locked) Populate(memory, call.new_addr + old_length, call.new_addr + new_length);
   return 0;
 }
 
@@ -173,10 +177,14 @@ uint64_t Model::Brk(Memory& memory, uint64_t brk) {
 
 int Model::DontNeed(Memory& memory, uint64_t addr, uint64_t length) {
   if (!Aligned(addr)) return EINVAL;
-  const bool hole = ForEach(memory, addr, length, [](Page& page) {
+  bool locked = false;  // from the first locked page on nothing is done
+  const bool hole = ForEach(memory, addr, length, [&](Page& page) {
+    locked = locked || page.locked;
+    if (locked) return;
     page.copy = nullptr;
-    page.bad_pte = false;
+    if (!page.nonlinear) page.bad_pte = false;
   });
+  if (locked) return EINVAL;
   return hole ? ENOMEM : 0;
 }
 
@@ -191,9 +199,57 @@ int Model::DontFork(Memory& memory, uint64_t addr, uint64_t length, bool dont_fo
 int Model::Sync(Memory& memory, uint64_t addr, uint64_t length) {
   if (!Aligned(addr)) return EINVAL;
   const bool hole = ForEach(memory, addr, length, [&](Page& page) {
-    if (page.shared && page.object != nullptr) WriteBack(*page.object, page.index, page.index + 1);
+    if (!page.shared || page.object == nullptr) return;
+    if (page.nonlinear) return WriteBack(*page.object, 0, ~uint64_t{0});
+    WriteBack(*page.object, page.index, page.index + 1);
   });
   return hole ? ENOMEM : 0;
+}
+
+// Pages are brought in one after the other, up to the first that cannot be had.
+void Model::Populate(Memory& memory, uint64_t addr, uint64_t end) {
+  for (uint64_t at = addr; at < end; at += kPage) {
+    Page& page = memory.pages.at(at / kPage);
+    if (page.prot == PROT_NONE) continue;
+    if (Touch(page, (page.prot & PROT_WRITE) != 0 && !page.shared) != Outcome::kOk) return;
+  }
+}
+
+int Model::Lock(Memory& memory, uint64_t addr, uint64_t length, bool lock) {
+  const uint64_t start = addr / kPage * kPage;
+  const uint64_t end = Up(addr + length);
+  uint64_t stop = start;
+  for (; stop < end; stop += kPage) {
+    Page* page = Find(memory, stop);
+    if (page == nullptr) break;
+    page->locked = lock;
+  }
+  bool whole = stop == end;
+  for (uint64_t at = start; lock && at < stop; at += kPage) {
+    Page& page = memory.pages.at(at / kPage);
+    if (page.prot == PROT_NONE) continue;
+    if (Touch(page, (page.prot & PROT_WRITE) != 0 && !page.shared) == Outcome::kOk) continue;
+    whole = false;
+    break;
+  }
+  return whole ? 0 : ENOMEM;
+}
+
+int Model::RemapFilePages(Memory& memory, const RemapFileCall& call) {
+  const uint64_t addr = call.addr / kPage * kPage;
+  const uint64_t count = call.length / kPage;
+  if (call.prot != 0 || count == 0 || call.vma_end == 0 || addr + count * kPage > call.vma_end) return EINVAL;
+  const Page& first = *Find(memory, addr);
+  if (!first.shared || first.object == nullptr) return EINVAL;
+  if (!first.nonlinear && call.index == first.linear) return 0;
+  for (uint64_t at = call.vma_start; at < call.vma_end; at += kPage) {
+    Page& page = memory.pages.at(at / kPage);
+    page.nonlinear = true;
+    page.bad_pte = false;  // an entry with an offset is good now
+  }
+  if (rules_.remap_installs && call.index + count > first.object->size_pages()) return EINVAL;
+  for (uint64_t i = 0; i < count; ++i) memory.pages.at(addr / kPage + i).index = call.index + i;
+  return 0;
 }
 
 MemoryPtr Model::Fork(const Memory& parent) {
@@ -203,7 +259,9 @@ MemoryPtr Model::Fork(const Memory& parent) {
   for (const auto& [number, page] : parent.pages) {
     if (page.dont_fork) continue;
     Page mine = page;
-    mine.bad_pte = false;  // entries of a shared mapping are not copied: faults make them again
+    mine.locked = false;
+    if (!mine.nonlinear)
+      mine.bad_pte = false;  // entries of a shared mapping are not copied: faults make them again
     if (page.copy != nullptr) mine.copy = std::make_shared<PageBytes>(*page.copy);
     child->pages.emplace(number, std::move(mine));
   }

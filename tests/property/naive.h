@@ -29,6 +29,7 @@ using PageBytes = std::array<std::byte, kPage>;
 struct Rules {
   bool cow_survives_truncate = false;
   bool punch_zaps_cow = false;
+  bool remap_installs = false;       // remap_file_pages maps at once, and refuses what lies past the end
   bool anon_read_allocates = false;  // a read of untouched anonymous memory makes a page of its own
 };
 
@@ -55,8 +56,11 @@ struct Page {
   bool shared = false;
   bool grows_down = false;
   bool dont_fork = false;
-  ObjectPtr object;    // null: anonymous
-  uint64_t index = 0;  // of the object's page
+  ObjectPtr object;  // null: anonymous
+  bool locked = false;
+  bool nonlinear = false;  // of the whole mapping: some page of it was remapped
+  uint64_t index = 0;      // of the object's page
+  uint64_t linear = 0;     // what index was when it was mapped
   // The bytes of a private page that was written; null: the file's, or zeros. Never shared between two
   // pages: the pointer only keeps the map's nodes small.
   std::shared_ptr<PageBytes> copy;
@@ -97,6 +101,15 @@ struct RemapCall {
   uint64_t vma_end = 0;   // of the real vma that holds addr; 0: there is none
 };
 
+struct RemapFileCall {
+  uint64_t addr = 0;
+  uint64_t length = 0;
+  int prot = 0;
+  uint64_t index = 0;
+  uint64_t vma_start = 0;  // of the real vma that holds addr; both 0: there is none
+  uint64_t vma_end = 0;
+};
+
 // How far a load or a store got.
 struct Access {
   Outcome outcome = Outcome::kOk;
@@ -127,6 +140,10 @@ class Model {
   int DontNeed(Memory& memory, uint64_t addr, uint64_t length);
   int DontFork(Memory& memory, uint64_t addr, uint64_t length, bool dont_fork);
   int Sync(Memory& memory, uint64_t addr, uint64_t length);
+  // mlock brings pages in, as MAP_POPULATE does; ENOMEM where it cannot, or at a hole.
+  int Lock(Memory& memory, uint64_t addr, uint64_t length, bool lock);
+  // remap_file_pages of [addr, addr + length) in the mapping [start, end) that the real model has there.
+  int RemapFilePages(Memory& memory, const RemapFileCall& call);
   MemoryPtr Fork(const Memory& parent);
 
   Access Load(Memory& memory, uint64_t addr, std::span<std::byte> out);
@@ -150,6 +167,7 @@ class Model {
   Outcome Fault(Memory& memory, uint64_t addr, bool write, std::byte** bytes);
   template <class Visit>
   bool ForEach(Memory& memory, uint64_t addr, uint64_t length, Visit&& visit);
+  void Populate(Memory& memory, uint64_t addr, uint64_t end);
   int RemapMoved(Memory& memory, const RemapCall& call, uint64_t old_length, uint64_t new_length);
   void DropPages(Object& object, uint64_t first, uint64_t end, bool drop_copies);
 

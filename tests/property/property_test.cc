@@ -3,7 +3,7 @@
 //   CKPT_LONG=1     runs for minutes instead of seconds
 //   CKPT_SEED=N     runs only the case that was drawn from seed N, with every call printed, at the
 //                   length of CKPT_STEPS (a failure prints both); CKPT_PRESET=k18, CKPT_SWITCH=name=value
-//                   and CKPT_SMALL=1 say under which semantics and in how much memory
+//                   and CKPT_SMALL=1 or CKPT_TIGHT=1 say under which semantics and in how much memory
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 #include <unistd.h>
@@ -129,6 +129,7 @@ TEST_F(Property, OneSeed) {
     ASSERT_TRUE(mm::SetSwitch(options.semantics, change));
   }
   if (std::getenv("CKPT_SMALL") != nullptr) options.memory = Memory::kSmall;
+  if (std::getenv("CKPT_TIGHT") != nullptr) options.memory = Memory::kTight;
   options.trace = true;
   const Case test =
       MakeCase(std::strtoull(seed, nullptr, 0), steps != nullptr ? std::strtoull(steps, nullptr, 0) : kSteps);
@@ -144,6 +145,9 @@ TEST_F(Property, LongCases) { EXPECT_TRUE(RunCases(FreshSeed(), LongRun() ? 80 :
 
 // Every step that allocates may fail: nothing may be lost, counted twice or left locked.
 TEST_F(Property, SmallMemory) { RunFor(Budget(3000), {.memory = Memory::kSmall}, "small memory"); }
+
+// Less memory than the processes use: every page may be in swap at any step, and nothing may show it.
+TEST_F(Property, TightMemory) { RunFor(Budget(5000), {.memory = Memory::kTight}, "tight memory"); }
 
 TEST_F(Property, EachSwitchAlone) {
   for (const mm::Switch& row : mm::Switches()) {

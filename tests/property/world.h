@@ -47,6 +47,14 @@ void AddProcess(World& world);
 std::optional<std::string> RunOp(World& world, const Op& op);
 std::optional<std::string> RunFileOp(World& world, const Op& op);
 
+// Locked memory, non-linear mappings, reclaim and swap (memory_calls.cc).
+std::optional<std::string> RunMemoryOp(World& world, Proc& proc, const Op& op);
+// Reclaim writes files' pages back when it likes, which zeroes what lies behind their end. After a step that
+// may have done that, the naive model is told of the files whose last page is clean now.
+void NoteWriteBack(World& world);
+// And where any step may, files end with a page, so that nothing lies behind.
+void AlignFiles(World& world);
+
 // The first difference between the two models' memory and files.
 std::optional<std::string> Compare(World& world);
 // get_dirty_page and next_dirty_run over every private vma of a process, against each other and

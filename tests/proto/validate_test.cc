@@ -58,6 +58,36 @@ TEST(Validate, C27_an_objref_of_the_wrong_type) {
   EXPECT_EQ(CodeOf([](Metadata& m) { m.vmas[kFile] = m.vmas[kMm]; }), Code::kWrongType);
 }
 
+// Pages of a non-linear vma stand in order, inside it, and can be named by a file pte.
+TEST(Validate, C27_non_linear_pages) {
+  struct Run {
+    uint64_t first, count, pgoff;
+  };
+  const auto with = [](uint64_t flag, std::vector<Run> runs) {
+    return CodeOf([&](Metadata& m) {
+      Vma(m, 3).set_flags(Vma(m, 3).flags() | flag);
+      for (const Run& run : runs) {
+        ckpt_pb::NonlinearRun& out = *m.vmas[kMm].add_nonlinear();
+        out.set_first(run.first);
+        out.set_count(run.count);
+        out.set_pgoff(run.pgoff);
+      }
+    });
+  };
+  const uint64_t nonlinear = 0x800000;
+  const uint64_t first = 0x200000;
+  EXPECT_EQ(with(nonlinear, {{first, 2, 9}, {first + 2, 14, 0}}), Code::kExpectation);
+  EXPECT_EQ(with(0, {{first, 2, 9}}), Code::kInvalid) << "the vma is linear";
+  EXPECT_EQ(with(nonlinear, {{first, 0, 9}}), Code::kInvalid);
+  EXPECT_EQ(with(nonlinear, {{first - 1, 1, 9}}), Code::kInvalid);
+  EXPECT_EQ(with(nonlinear, {{first + 15, 2, 9}}), Code::kInvalid);
+  EXPECT_EQ(with(nonlinear, {{first, ~uint64_t{0}, 9}}), Code::kInvalid);
+  EXPECT_EQ(with(nonlinear, {{first + 2, 1, 9}, {first, 1, 3}}), Code::kInvalid) << "out of order";
+  EXPECT_EQ(with(nonlinear, {{first, 2, 9}, {first + 1, 1, 3}}), Code::kInvalid) << "twice";
+  EXPECT_EQ(with(nonlinear, {{first, 1, uint64_t{1} << 46}}), Code::kInvalid);
+  EXPECT_EQ(with(nonlinear, {{first, 1, ~uint64_t{0}}}), Code::kInvalid);
+}
+
 TEST(Validate, C19_unsupported_vma_flags) {
   for (const uint64_t flag :
        {0x400, 0x4000, 0x80000, 0x400000, 0x1000000, 0x2000000, 0x10000000, 0x20000000}) {

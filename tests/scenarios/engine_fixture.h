@@ -100,19 +100,24 @@ class Box {
 
 // Which private pages of the processes are one page of memory: a line for each, with its mappings.
 inline std::set<std::string> SharingOf(Machine& machine, const std::vector<Pid>& pids) {
-  std::map<Pfn, std::string> pages;
+  std::map<std::pair<bool, uint32_t>, std::string> pages;  // in swap or not; slot or frame
   std::set<const MmStruct*> seen;
   for (const Pid pid : pids) {
     MmStruct& mm = *machine.find_process(pid)->mm;
     if (!seen.insert(&mm).second) continue;
     mm.pgtable.walk(0, Vaddr{1} << 47, [&](Vaddr addr, const Pte& pte) {
-      if (!pte_present(pte) || pte_pfn(pte) == kZeroPfn) return;
-      if (FileMapping(machine.frames.at(pte_pfn(pte))) != nullptr) return;
-      pages[pte_pfn(pte)] += base::Format(" %u:%#llx", pid, static_cast<unsigned long long>(addr));
+      Pfn pfn = kNoPfn;
+      if (pte_present(pte)) pfn = pte_pfn(pte);
+      if (pte_swap(pte)) pfn = machine.swap->cached(pte_to_swp_entry(pte));
+      if (pfn == kZeroPfn || (pfn == kNoPfn && !pte_swap(pte))) return;
+      if (pfn != kNoPfn && FileMapping(machine.frames.at(pfn)) != nullptr) return;
+      const auto key = pfn == kNoPfn ? std::pair(true, pte_to_swp_entry(pte))
+                                     : std::pair(false, static_cast<uint32_t>(pfn));
+      pages[key] += base::Format(" %u:%#llx", pid, static_cast<unsigned long long>(addr));
     });
   }
   std::set<std::string> lines;
-  for (const auto& [pfn, line] : pages) lines.insert(line);
+  for (const auto& [key, line] : pages) lines.insert(line);
   return lines;
 }
 
@@ -142,7 +147,8 @@ class Trip {
 
   // The checkpoint, and a look at what it did to the machine and whether the image is good.
   bool Save(Machine& machine, std::vector<Pid> pids = {}, Where at = Where::current()) {
-    const bool untouched = !HasDirtyFiles(machine) && machine.sem().dump_lookup == DumpLookup::kDumpDirty;
+    const bool untouched = !HasDirtyFiles(machine) && machine.sem().dump_lookup == DumpLookup::kDumpDirty &&
+                           machine.sem().swap_dump == SwapDump::kReadSlot;
     const std::string before = TextDump(machine);
     const auto saved = TrySave(machine, std::move(pids));
     if (!saved) return PrintError(saved.error(), at), false;

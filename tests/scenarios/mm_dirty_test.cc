@@ -105,7 +105,7 @@ TEST(Scenario, C05_file_private_one_page_written) {
 // posted rule asks page_mapping(), which answers with the swapper space, and takes the page for clean.
 TEST(Scenario, C07_modified_page_in_the_swap_cache) {
   for (const bool posted : {false, true}) {
-    World w(WithSwitch(posted ? "dirty_rule=page_mapping" : "dirty_rule=anonymous"));
+    World w(WithSwitch(posted ? "dirty_rule=page_mapping" : "dirty_rule=anonymous"), 4096, 64);
     Process& p = w.Spawn();
     const FilePtr file = w.NewFile(3 * kPage);
     const Vaddr priv = w.Private(p, file, 3);
@@ -115,14 +115,15 @@ TEST(Scenario, C07_modified_page_in_the_swap_cache) {
     EXPECT_EQ(w.TryLoad(p, priv), Outcome::kOk);
     ASSERT_EQ(w.Store(p, anon, "mine"), Outcome::kOk);
     EXPECT_EQ(DirtyPages(w, p, priv, 3), "12") << "the same under either rule";
-    w.PageAt(p, priv + kPage).flags |= PG_swapcache;
-    w.PageAt(p, anon).flags |= PG_swapcache;
+    for (const Vaddr addr : {priv + kPage, anon}) {
+      ASSERT_TRUE(w.PageOut(p, addr));
+      EXPECT_EQ(w.TryLoad(p, addr), Outcome::kOk);
+      EXPECT_TRUE(w.PageAt(p, addr).swapcache());
+    }
     EXPECT_EQ(page_mapping(w.machine(), w.PageAt(p, priv + kPage)), &w.machine().swapper_space);
     EXPECT_EQ(DirtyPages(w, p, priv, 3), posted ? "2" : "12") << "INV-C12";
     EXPECT_EQ(DirtyInRuns(p, priv, 2), posted ? 0u : 1u);
     EXPECT_EQ(DirtyPages(w, p, anon, 1), "0") << "a vma without a file is saved by either rule";
-    w.PageAt(p, priv + kPage).flags &= ~PG_swapcache;
-    w.PageAt(p, anon).flags &= ~PG_swapcache;
   }
 }
 

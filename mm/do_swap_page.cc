@@ -1,0 +1,66 @@
+// A fault on a swap entry (spec B6).
+#include "mm/fault_paths.h"
+#include "mm/rmap.h"
+
+namespace mm {
+namespace {
+
+// Maps the locked page where its entry stood. Requires: page_table_lock held, and the entry unchanged. True
+// when a write has still to break COW.
+bool MapSwapped(const Fault& f, Pfn pfn, SwpEntry entry) {
+  Machine& machine = f.machine();
+  uint64_t bits = kPteYoung | ProtBits(f.vma);
+  bool write_left = f.is_write();
+  // Before the new pte is counted and the entry given up: both are this fault's own.
+  if (f.is_write() && reuse_swap_page(machine, pfn)) {
+    bits |= kPteDirty | maybe_mkwrite(f.vma);
+    write_left = false;
+  }
+  ++f.mm.anon_rss;
+  f.frames().get_page(pfn);
+  page_add_anon_rmap(machine, pfn, f.vma, f.addr);
+  *f.entry = mk_pte(pfn, bits);
+  swap_free(machine, entry);
+  if (vm_swap_full(machine) || (f.vma.flags & VM_LOCKED) != 0) try_to_free_swap(machine, pfn);
+  return write_left;
+}
+
+}  // namespace
+
+VmFault DoSwapPage(const Fault& f) {
+  Machine& machine = f.machine();
+  const SwpEntry entry = pte_to_swp_entry(f.orig);
+  if (machine.swap == nullptr || !machine.swap->valid(entry)) return VM_FAULT_SIGBUS;  // a bad entry
+  bool major = false;
+  const SysResult<Pfn> read = read_swap_cache(machine, entry, &major);
+  VmFault result = major ? VM_FAULT_MAJOR : VM_FAULT_MINOR;
+  // Not to be had; or somebody else brought it in meanwhile.
+  if (!read) return *f.entry == f.orig ? VM_FAULT_OOM : result;
+  const Pfn pfn = *read;
+  Page& page = f.frames().at(pfn);
+  lock_page(page);
+  machine.points.Reach(Point::kSwapinBeforeRevalidate);
+  f.mm.page_table_lock.lock();
+  bool write_left = false;
+  if (*f.entry == f.orig) {
+    if (page.uptodate()) {
+      write_left = MapSwapped(f, pfn, entry);
+    } else {
+      result |= VM_FAULT_SIGBUS;
+    }
+  }
+  f.mm.page_table_lock.unlock();
+  // A page that could not be read is of no use to anybody: the next fault tries the device again.
+  if (!page.uptodate() && page.swapcache() && page.count == 2) delete_from_swap_cache(machine, pfn);
+  unlock_page(page);
+  machine.frames.put_page(pfn);
+  if (!write_left) return result;
+  f.mm.page_table_lock.lock();
+  if (!pte_present(*f.entry) || vm_normal_page(*f.entry) != pfn) {
+    f.mm.page_table_lock.unlock();
+    return result;
+  }
+  return result | DoWpPage({f.mm, f.vma, f.addr, f.write, f.entry, *f.entry});
+}
+
+}  // namespace mm

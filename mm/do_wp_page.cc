@@ -1,0 +1,105 @@
+// Breaking COW: a write to a page that is write-protected (spec B5, B7).
+#include "mm/fault_paths.h"
+#include "mm/planted.h"
+#include "mm/rmap.h"
+
+namespace mm {
+namespace {
+
+// do_wp_page's end: the copy that breaks COW. `old_page` is kNoPfn for the zero page and raw frames.
+VmFault CowBreak(const Fault& f, Pfn old_page) {
+  Machine& machine = f.machine();
+  Frames& frames = f.frames();
+  if (old_page != kNoPfn) frames.get_page(old_page);
+  const Pfn source = pte_pfn(f.orig);
+  const Pfn copy = alloc_page(machine, source == kZeroPfn ? Fill::kZero : Fill::kUninitialized);
+  if (copy == kNoPfn) {
+    if (old_page != kNoPfn) frames.put_page(old_page);
+    return VM_FAULT_OOM;
+  }
+  f.vma.anon_vma = true;
+  if (source != kZeroPfn) frames.copy_page(copy, source);
+  frames.at(copy).flags |= PG_uptodate;
+  machine.points.Reach(Point::kWpBeforeRevalidate);
+
+  const auto drop_old_rmap = [&] {
+    if (old_page == kNoPfn) return;
+    if (!PageAnon(frames.at(old_page))) {
+      --f.mm.file_rss;
+      ++f.mm.anon_rss;
+    }
+    page_remove_rmap(machine, old_page, f.mm, f.addr);
+  };
+  f.mm.page_table_lock.lock();
+  const bool won = *f.entry == f.orig;
+  if (won) {
+    if (machine.sem().cow_rmap_order == CowRmapOrder::kBeforePte) {
+      drop_old_rmap();
+      machine.points.Reach(Point::kCowBetweenPteAndRmap);
+    }
+    if (old_page == kNoPfn) ++f.mm.anon_rss;
+    page_add_new_anon_rmap(machine, copy, f.vma, f.addr);
+    *f.entry = mk_pte(copy, kPteYoung | kPteDirty | maybe_mkwrite(f.vma) | ProtBits(f.vma));
+    if (machine.sem().cow_rmap_order == CowRmapOrder::kAfterPte) {
+      machine.points.Reach(Point::kCowBetweenPteAndRmap);
+      drop_old_rmap();
+    }
+  }
+  f.mm.page_table_lock.unlock();
+  if (won && old_page != kNoPfn) frames.put_page(old_page);  // the pte's reference
+  if (!won) frames.put_page(copy);
+  if (old_page != kNoPfn) free_page_and_swap_cache(machine, old_page);  // ours
+  return won ? VM_FAULT_WRITE : VM_FAULT_MINOR;
+}
+
+// The page lock, which decides on reuse. Requires: page_table_lock is held. Where somebody holds the page
+// lock, page_table_lock is given up while we wait.
+enum class Locked : uint8_t { kYes, kCopyInstead, kPteChanged };
+Locked LockForReuse(const Fault& f, Pfn pfn) {
+  Page& page = f.frames().at(pfn);
+  if (trylock_page(page)) return Locked::kYes;
+  if (f.machine().sem().wp_contended == WpContended::kCopy) return Locked::kCopyInstead;
+  f.frames().get_page(pfn);
+  f.mm.page_table_lock.unlock();
+  f.machine().points.Reach(Point::kWpWaitsForPageLock);
+  lock_page(page);
+  f.mm.page_table_lock.lock();
+  const bool same = *f.entry == f.orig;
+  if (!same) unlock_page(page);
+  f.frames().put_page(pfn);
+  return same ? Locked::kYes : Locked::kPteChanged;
+}
+
+}  // namespace
+
+VmFault DoWpPage(const Fault& f) {
+  Machine& machine = f.machine();
+  const bool shared_writable = (f.vma.flags & (VM_WRITE | VM_SHARED)) == (VM_WRITE | VM_SHARED);
+  const Pfn old_page = vm_normal_page(f.orig);
+  bool reuse = false;
+  if (old_page == kNoPfn) {
+    reuse = shared_writable || (Planted(Bug::kZeroPageWritable) && pte_pfn(f.orig) == kZeroPfn);
+  } else if (PageAnon(f.frames().at(old_page))) {
+    const Locked locked = LockForReuse(f, old_page);
+    if (locked == Locked::kPteChanged) {
+      f.mm.page_table_lock.unlock();
+      return VM_FAULT_MINOR;
+    }
+    if (locked == Locked::kYes) {
+      reuse = reuse_swap_page(machine, old_page);
+      unlock_page(f.frames().at(old_page));
+    }
+  } else if (shared_writable) {
+    set_page_dirty(machine, old_page);
+    reuse = true;
+  }
+  if (reuse) {
+    *f.entry = pte_set(f.orig, kPteYoung | kPteDirty | maybe_mkwrite(f.vma));
+    f.mm.page_table_lock.unlock();
+    return VM_FAULT_WRITE;
+  }
+  f.mm.page_table_lock.unlock();
+  return CowBreak(f, old_page);
+}
+
+}  // namespace mm

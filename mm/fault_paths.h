@@ -1,0 +1,31 @@
+// What the fault paths of handle_mm_fault share; internal to fault.cc, do_wp_page.cc and do_swap_page.cc.
+#pragma once
+
+#include "mm/fault.h"
+#include "mm/machine.h"
+
+namespace mm {
+
+inline uint64_t maybe_mkwrite(const Vma& vma) { return (vma.flags & VM_WRITE) != 0 ? kPteWrite : 0; }
+inline uint64_t ProtBits(const Vma& vma) { return (vma.flags & VM_ACCESS_FLAGS) == 0 ? kPteProtnone : 0; }
+
+// One fault on its way through: what every path needs.
+struct Fault {
+  MmStruct& mm;
+  Vma& vma;
+  Vaddr addr;  // page-aligned
+  Write write;
+  Pte* entry;
+  Pte orig;  // what the entry held when the fault began
+
+  Machine& machine() const { return mm.machine; }
+  Frames& frames() const { return mm.machine.frames; }
+  bool is_write() const { return write == Write::kYes; }
+};
+
+// A write to a present, write-protected pte: B5. Requires: page_table_lock is held; it is released.
+VmFault DoWpPage(const Fault& f);
+// A swap entry: B6.
+VmFault DoSwapPage(const Fault& f);
+
+}  // namespace mm

@@ -1,0 +1,90 @@
+// Non-linear mappings: remap_file_pages (spec B10; seed 003's mm/fremap.c).
+#include <sys/mman.h>
+
+#include <mutex>
+
+#include "mm/fault.h"
+#include "mm/fault_paths.h"
+#include "mm/machine.h"
+#include "mm/rmap.h"
+
+namespace mm {
+namespace {
+
+// RemapPopulate::kInstall: filemap_populate of 2.6.18. `nonblock`: only what is cached is mapped.
+SysResult<void> InstallRange(Vma& vma, Vaddr addr, Vaddr end, Pgoff pgoff, bool nonblock) {
+  Machine& machine = vma.mm->machine;
+  File& file = *vma.file;
+  if (pgoff + (end - addr) / kPageSize > file.size_pages()) return Err(EINVAL);
+  for (; addr < end; addr += kPageSize, ++pgoff) {
+    SysResult<Pfn> pfn =
+        nonblock ? find_get_page(machine, file.mapping, pgoff) : read_cache_page(machine, file, pgoff);
+    if (!pfn) return Err(ENOMEM);
+    if (*pfn == kNoPfn) {
+      install_file_pte(vma, addr, pgoff);
+      continue;
+    }
+    if (const SysResult<void> installed = install_page(vma, addr, *pfn); !installed) {
+      machine.frames.put_page(*pfn);
+      return installed;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+SysResult<void> install_page(Vma& vma, Vaddr addr, Pfn pfn) {
+  MmStruct& mm = *vma.mm;
+  Machine& machine = mm.machine;
+  Page& page = machine.frames.at(pfn);
+  if ((page.flags & PG_anon) == 0 && page.index != linear_page_index(vma, addr)) {
+    machine.points.Reach(Point::kInstallBeforePageLock);
+    lock_page(page);
+    const SysResult<void> converted = page_convert_anon(machine, pfn);
+    unlock_page(page);
+    SYS_TRY_VOID(converted);
+  }
+  std::lock_guard guard(mm.page_table_lock);
+  // A truncate may have taken the page, with its lock, before us (O10).
+  if (FileMapping(page) != &vma.file->mapping || page.index >= vma.file->size_pages()) return Err(EINVAL);
+  Pte* entry = mm.pgtable.alloc(addr);
+  zap_pte(vma, addr, *entry);
+  ++mm.file_rss;
+  page_add_file_rmap(machine, pfn, mm, addr);
+  *entry = mk_pte(pfn, ProtBits(vma) | (vma_wants_writenotify(vma) ? 0 : maybe_mkwrite(vma)));
+  return {};
+}
+
+void install_file_pte(Vma& vma, Vaddr addr, Pgoff pgoff) {
+  std::lock_guard guard(vma.mm->page_table_lock);
+  Pte* entry = vma.mm->pgtable.alloc(addr);
+  zap_pte(vma, addr, *entry);
+  *entry = pgoff_to_pte(pgoff);
+}
+
+SysResult<void> sys_remap_file_pages(MmStruct& mm, Vaddr addr, uint64_t length, int prot, Pgoff pgoff,
+                                     int flags) {
+  if (prot != 0) return Err(EINVAL);
+  addr = base::PageAlignDown(addr);
+  length = base::PageAlignDown(length);
+  if (length == 0 || addr + length <= addr) return Err(EINVAL);
+  const uint64_t pages = length / kPageSize;
+  if (pgoff + pages < pgoff || (pgoff + pages - 1) >> PTE_FILE_MAX_BITS != 0) return Err(EINVAL);
+  const Vaddr end = addr + length;
+  std::unique_lock guard(mm.mmap_sem);
+  Vma* vma = mm.vma_at(addr);
+  if (vma == nullptr || !vma->is_shared() || !vma->has_fault() || end > vma->end) return Err(EINVAL);
+  const bool nonblock = (flags & MAP_NONBLOCK) != 0;
+  const bool linear = pgoff == linear_page_index(*vma, addr);
+  if (linear && (vma->flags & VM_NONLINEAR) == 0) return {};  // it is so already
+  mm.make_nonlinear(*vma);
+  if (mm.machine.sem().remap_populate == RemapPopulate::kInstall) {
+    return InstallRange(*vma, addr, end, pgoff, nonblock);
+  }
+  for (uint64_t i = 0; i < pages; ++i) install_file_pte(*vma, addr + i * kPageSize, pgoff + i);
+  if (!nonblock) (void)make_pages_present(mm, addr, end);
+  return {};
+}
+
+}  // namespace mm

@@ -1,0 +1,78 @@
+// mlock, munlock, mlockall, munlockall.
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <mutex>
+
+#include "mm/machine.h"
+#include "mm/pieces.h"
+
+namespace mm {
+namespace {
+
+void SetLocked(MmStruct& mm, Vma* vma, Vaddr start, Vaddr end, bool locked) {
+  const uint64_t flags = locked ? vma->flags | VM_LOCKED : vma->flags & ~VM_LOCKED;
+  if (flags == vma->flags) return;
+  if (vma->start < start) vma = split_vma(mm, vma, start);
+  if (vma->end > end) split_vma(mm, vma, end);
+  vma->flags = flags;
+}
+
+// do_mlock: up to the first hole.
+SysResult<void> DoMlock(MmStruct& mm, Vaddr addr, uint64_t length, bool locked) {
+  const uint64_t in_page = addr % kPageSize;
+  addr -= in_page;
+  if (addr > TASK_SIZE || length > TASK_SIZE - addr - in_page) return Err(length == 0 ? EINVAL : ENOMEM);
+  if (length == 0) return {};
+  const Vaddr end = addr + base::PageAlignUp(length + in_page);
+  std::unique_lock guard(mm.mmap_sem);
+  Vaddr next = addr;
+  while (next < end) {
+    Vma* vma = mm.vma_at(next);
+    if (vma == nullptr) break;
+    const Vaddr stop = std::min(vma->end, end);
+    SetLocked(mm, vma, next, stop, locked);
+    next = stop;
+  }
+  vma_merge_around(mm, addr, end);
+  const bool present = !locked || addr == next || make_pages_present(mm, addr, next);
+  return next == end && present ? SysResult<void>{} : Err(ENOMEM);
+}
+
+void LockAll(MmStruct& mm, bool locked) {
+  for (const auto& [start, vma] : mm.vmas()) {
+    if (vma->special != Special::kNone) continue;
+    vma->flags = locked ? vma->flags | VM_LOCKED : vma->flags & ~VM_LOCKED;
+  }
+  vma_merge_around(mm, 0, TASK_SIZE);
+}
+
+}  // namespace
+
+SysResult<void> sys_mlock(MmStruct& mm, Vaddr addr, uint64_t length) {
+  return DoMlock(mm, addr, length, true);
+}
+
+SysResult<void> sys_munlock(MmStruct& mm, Vaddr addr, uint64_t length) {
+  return DoMlock(mm, addr, length, false);
+}
+
+SysResult<void> sys_mlockall(MmStruct& mm, int flags) {
+  if (flags == 0 || (flags & ~(MCL_CURRENT | MCL_FUTURE)) != 0) return Err(EINVAL);
+  std::unique_lock guard(mm.mmap_sem);
+  mm.def_flags = (flags & MCL_FUTURE) != 0 ? mm.def_flags | VM_LOCKED : mm.def_flags & ~VM_LOCKED;
+  if ((flags & MCL_CURRENT) == 0) return {};
+  LockAll(mm, true);
+  // What cannot be brought in is left out, as in the kernel.
+  for (const auto& [start, vma] : mm.vmas()) (void)make_pages_present(mm, vma->start, vma->end);
+  return {};
+}
+
+SysResult<void> sys_munlockall(MmStruct& mm) {
+  std::unique_lock guard(mm.mmap_sem);
+  mm.def_flags &= ~VM_LOCKED;
+  LockAll(mm, false);
+  return {};
+}
+
+}  // namespace mm

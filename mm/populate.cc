@@ -1,0 +1,58 @@
+// MAP_POPULATE, and what brings locked memory in.
+#include <sys/mman.h>
+
+#include "mm/fault.h"
+#include "mm/machine.h"
+#include "mm/pieces.h"
+
+namespace mm {
+namespace {
+
+// 2.6.11's filemap_populate with nonblock: what is not cached gets a file pte.
+void InstallFilePtes(Vma& vma, Vaddr start, Vaddr end) {
+  Machine& machine = vma.mm->machine;
+  for (Vaddr addr = start; addr < end; addr += kPageSize) {
+    const Pgoff index = linear_page_index(vma, addr);
+    if (index >= vma.file->size_pages() || index >> PTE_FILE_MAX_BITS != 0) return;
+    const Pfn cached = find_get_page(machine, vma.file->mapping, index);
+    if (cached != kNoPfn) {
+      machine.frames.put_page(cached);
+      handle_mm_fault(*vma.mm, vma, addr, Write::kNo);
+      continue;
+    }
+    std::lock_guard guard(vma.mm->page_table_lock);
+    Pte* pte = vma.mm->pgtable.alloc(addr);
+    if (pte_none(*pte)) *pte = pgoff_to_pte(index);
+  }
+}
+
+// make_pages_present of a piece of one vma: a writable private mapping gets its own pages at once.
+SysResult<void> BringIn(Vma& vma, Vaddr start, Vaddr end, BreakCow break_cow) {
+  if ((vma.flags & VM_ACCESS_FLAGS) == 0 || vma.special != Special::kNone) return {};
+  const bool breaks = break_cow == BreakCow::kYes && (vma.flags & (VM_WRITE | VM_SHARED)) == VM_WRITE;
+  const Write write = breaks ? Write::kYes : Write::kNo;
+  for (Vaddr addr = start; addr < end; addr += kPageSize) {
+    if ((handle_mm_fault(*vma.mm, vma, addr, write) & VM_FAULT_ERROR) != 0) return Err(EFAULT);
+  }
+  return {};
+}
+
+}  // namespace
+
+void populate_range(MmStruct& mm, Vaddr start, Vaddr end, int map_flags) {
+  const bool nonblock = (map_flags & MAP_NONBLOCK) != 0;
+  if (nonblock && mm.machine.sem().populate_nonblock == PopulateNonblock::kNoop) return;
+  (void)ForEachPiece(mm, start, end, [&](Vma* vma, Vaddr from, Vaddr to) -> SysResult<void> {
+    if (!nonblock) return BringIn(*vma, from, to, BreakCow::kYes);
+    if (vma->is_shared() && vma->has_fault()) InstallFilePtes(*vma, from, to);
+    return {};
+  });
+}
+
+bool make_pages_present(MmStruct& mm, Vaddr start, Vaddr end, BreakCow break_cow) {
+  const SysResult<bool> hole = ForEachPiece(
+      mm, start, end, [&](Vma* vma, Vaddr from, Vaddr to) { return BringIn(*vma, from, to, break_cow); });
+  return hole && !*hole;
+}
+
+}  // namespace mm

@@ -1,0 +1,281 @@
+#include "mm/reclaim.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "mm/file.h"
+#include "mm/machine.h"
+#include "mm/rmap.h"
+#include "mm/swap.h"
+
+namespace mm {
+namespace {
+
+constexpr unsigned DEF_PRIORITY = 12;
+constexpr uint64_t SWAP_CLUSTER_MAX = 32;
+constexpr uint32_t kPauseMax = 1u << 16;
+
+bool IsAnonList(const Page& page) { return (page.flags & PG_swapbacked) != 0; }
+
+// The page to the head of the list that its flags name from now on.
+void Putback(Machine& machine, Pfn pfn, uint32_t active) {
+  Page& page = machine.frames.at(pfn);
+  machine.frames.lru_del(pfn);
+  page.flags = (page.flags & ~PG_active) | active;
+  machine.frames.lru_add(pfn);
+}
+
+enum class References : uint8_t { kReclaim, kReclaimClean, kKeep, kActivate };
+
+// page_check_references.
+References CheckReferences(Machine& machine, Pfn pfn) {
+  Page& page = machine.frames.at(pfn);
+  const bool referenced_page = (page.flags & PG_referenced) != 0;
+  page.flags &= ~PG_referenced;
+  const int referenced_ptes = page_referenced(machine, pfn);
+  if (referenced_ptes > 0) {
+    if (PageAnon(page)) return References::kActivate;
+    // A page that was read once through a mapping gets one more round.
+    page.flags |= PG_referenced;
+    return referenced_page ? References::kActivate : References::kKeep;
+  }
+  return referenced_page ? References::kReclaimClean : References::kReclaim;
+}
+
+enum class Fate : uint8_t { kFreed, kKeep, kActivate };
+
+// Writes a dirty page to where it belongs. Requires: locked, not mapped.
+bool Pageout(Machine& machine, Pfn pfn) {
+  const Page& page = machine.frames.at(pfn);
+  if (page.swapcache()) return swap_writepage(machine, pfn).has_value();
+  File& file = *FileMapping(page)->host;
+  return file.disk() != nullptr && writepage(machine, file, pfn).has_value();
+}
+
+// __remove_mapping: out of its cache, when nobody but the cache and we know of it, and it is clean (INV-M14;
+// the count is looked at first).
+bool RemoveMapping(Machine& machine, Pfn pfn) {
+  const Page& page = machine.frames.at(pfn);
+  if (page.count != 2 || page.dirty()) return false;
+  if (page.swapcache()) {
+    delete_from_swap_cache(machine, pfn);
+  } else {
+    remove_from_page_cache(machine, pfn);
+  }
+  return true;
+}
+
+// shrink_page_list, for one page that is locked and referenced by us.
+enum class Look : uint8_t { kReferences, kNot };
+Fate ShrinkPage(Machine& machine, Pfn pfn, Look look) {
+  Page& page = machine.frames.at(pfn);
+  if ((page.flags & PG_writeback) != 0 || page.mapping_word == 0) return Fate::kKeep;
+  const References references =
+      look == Look::kReferences ? CheckReferences(machine, pfn) : References::kReclaim;
+  if (references == References::kActivate) return Fate::kActivate;
+  if (references == References::kKeep) return Fate::kKeep;
+  if (PageAnon(page) && !page.swapcache() && !add_to_swap(machine, pfn)) return Fate::kActivate;
+  if (page_mapped(page)) {
+    const SwapResult unmapped = try_to_unmap(machine, pfn);
+    CHECK(unmapped != SwapResult::SWAP_SUCCESS || !page_mapped(page));  // INV-M10
+    if (unmapped == SwapResult::SWAP_FAIL) return Fate::kActivate;
+    if (unmapped == SwapResult::SWAP_AGAIN) return Fate::kKeep;
+  }
+  const Mapping* mapping = FileMapping(page);
+  if (mapping != nullptr && mapping->host->kind() == FileKind::kShmem) {
+    // Cache, isolation; anybody else would go on using a page that is no longer the object's.
+    if (page.count != 2) return Fate::kKeep;
+    return shmem_writepage(machine, pfn) ? Fate::kFreed : Fate::kActivate;
+  }
+  if (page.dirty()) {
+    if (references == References::kReclaimClean) return Fate::kKeep;
+    if (page.swapcache() && page_swapcount(machine, page) == 0 && page.count == 2) {
+      try_to_free_swap(machine, pfn);  // nobody wants its bytes
+      return Fate::kFreed;
+    }
+    if (!Pageout(machine, pfn)) return Fate::kActivate;
+  }
+  return RemoveMapping(machine, pfn) ? Fate::kFreed : Fate::kKeep;
+}
+
+// One page from the tail of an inactive list; true if its frame is free.
+bool ShrinkTail(Machine& machine, Pfn pfn) {
+  Page& page = machine.frames.at(pfn);
+  const size_t kind = IsAnonList(page) ? 0 : 1;
+  ++machine.vmstat.pgscan;
+  ++machine.reclaim.recent_scanned[kind];
+  if (!trylock_page(page)) {
+    Putback(machine, pfn, 0);
+    return false;
+  }
+  machine.frames.get_page(pfn);
+  const Fate fate = ShrinkPage(machine, pfn, Look::kReferences);
+  unlock_page(page);
+  if (fate == Fate::kFreed) {
+    ++machine.vmstat.pgsteal;
+    machine.frames.put_page(pfn);
+    return true;
+  }
+  if (fate == Fate::kActivate) {
+    // No room to write to: the slot is of use to others.
+    if (page.swapcache() && vm_swap_full(machine) && trylock_page(page)) {
+      try_to_free_swap(machine, pfn);
+      unlock_page(page);
+    }
+    ++machine.vmstat.pgactivate;
+    ++machine.reclaim.recent_rotated[kind];
+  }
+  Putback(machine, pfn, fate == Fate::kActivate ? PG_active : 0);
+  machine.frames.put_page(pfn);
+  return false;
+}
+
+Lru ListOf(size_t kind, bool active) {
+  if (kind == 0) return active ? Lru::kActiveAnon : Lru::kInactiveAnon;
+  return active ? Lru::kActiveFile : Lru::kInactiveFile;
+}
+
+// shrink_active_list: pages from the tail become inactive; what that clears, a later look finds set again.
+void ShrinkActive(Machine& machine, size_t kind, uint64_t pages) {
+  const LruLists& lru = machine.frames.lru();
+  for (; pages > 0 && lru.size(ListOf(kind, true)) > 0; --pages) {
+    const Pfn pfn = lru.tail(ListOf(kind, true));
+    ++machine.vmstat.pgrefill;
+    ++machine.reclaim.recent_scanned[kind];
+    if (page_referenced(machine, pfn) > 0) ++machine.reclaim.recent_rotated[kind];
+    ++machine.vmstat.pgdeactivate;
+    Putback(machine, pfn, 0);
+  }
+}
+
+// inactive_anon_is_low, inactive_file_is_low.
+bool InactiveIsLow(const Machine& machine, size_t kind) {
+  const LruLists& lru = machine.frames.lru();
+  const uint64_t active = lru.size(ListOf(kind, true));
+  const uint64_t inactive = lru.size(ListOf(kind, false));
+  if (kind == 1) return active > inactive;
+  const uint64_t gib = uint64_t{machine.frames.frame_count()} >> (30 - kPageShift);
+  const uint64_t ratio = gib == 0 ? 1 : static_cast<uint64_t>(std::sqrt(10.0 * static_cast<double>(gib)));
+  return inactive * ratio < active;
+}
+
+bool CanSwap(const Machine& machine) { return machine.swap != nullptr && machine.swap->nr_free() > 0; }
+
+// get_scan_ratio: how many of 100 pages to scan are anonymous.
+uint64_t AnonPercent(Machine& machine) {
+  if (!CanSwap(machine)) return 0;
+  ReclaimState& state = machine.reclaim;
+  const LruLists& lru = machine.frames.lru();
+  for (size_t kind : {size_t{0}, size_t{1}}) {
+    const uint64_t all = lru.size(ListOf(kind, true)) + lru.size(ListOf(kind, false));
+    if (state.recent_scanned[kind] <= all / 4) continue;
+    state.recent_scanned[kind] /= 2;
+    state.recent_rotated[kind] /= 2;
+  }
+  const uint64_t anon =
+      (state.swappiness + 1) * (state.recent_scanned[0] + 1) / (state.recent_rotated[0] + 1);
+  const uint64_t file =
+      (200 - state.swappiness + 1) * (state.recent_scanned[1] + 1) / (state.recent_rotated[1] + 1);
+  return 100 * anon / (anon + file + 1);
+}
+
+uint64_t ShrinkKind(Machine& machine, size_t kind, uint64_t scan, uint64_t wanted) {
+  const LruLists& lru = machine.frames.lru();
+  uint64_t freed = 0;
+  for (; scan > 0 && freed < wanted; --scan) {
+    if (InactiveIsLow(machine, kind)) ShrinkActive(machine, kind, std::min(scan, SWAP_CLUSTER_MAX));
+    const Pfn pfn = lru.tail(ListOf(kind, false));
+    if (pfn == kNoPfn) break;
+    if (ShrinkTail(machine, pfn)) ++freed;
+    if (kind == 0 && !CanSwap(machine)) break;
+  }
+  return freed;
+}
+
+// shrink_zone.
+uint64_t ShrinkLists(Machine& machine, unsigned priority, uint64_t wanted) {
+  const LruLists& lru = machine.frames.lru();
+  const uint64_t anon_percent = AnonPercent(machine);
+  uint64_t freed = 0;
+  for (const size_t kind : {size_t{1}, size_t{0}}) {
+    const uint64_t all = lru.size(ListOf(kind, true)) + lru.size(ListOf(kind, false));
+    const uint64_t percent = kind == 0 ? anon_percent : 100 - anon_percent;
+    const uint64_t scan = priority == 0 ? (percent > 0 ? all : 0) : (all >> priority) * percent / 100;
+    // Small lists are not passed over.
+    const uint64_t at_least = percent > 0 ? std::min(all, SWAP_CLUSTER_MAX) : 0;
+    if (freed < wanted) freed += ShrinkKind(machine, kind, std::max(scan, at_least), wanted - freed);
+  }
+  return freed;
+}
+
+}  // namespace
+
+Watermarks watermarks(const Frames& frames) {
+  const uint32_t low = std::max<uint32_t>(frames.frame_count() / 256, 1);
+  return {.low = low, .high = low + std::max<uint32_t>(low / 2, 1)};
+}
+
+Pfn alloc_page(Machine& machine, Fill fill) {
+  if (machine.frames.nr_free() <= watermarks(machine.frames).low) [[unlikely]] {
+    return alloc_page_slow(machine, fill);
+  }
+  return machine.frames.alloc_page(fill);
+}
+
+Pfn alloc_page_slow(Machine& machine, Fill fill) {
+  ReclaimState& state = machine.reclaim;
+  const Watermarks marks = watermarks(machine.frames);
+  const uint32_t nr_free = machine.frames.nr_free();
+  if (!state.running && (nr_free == 0 || state.pause == 0)) {
+    ++machine.vmstat.allocstall;
+    if (try_to_free_pages(machine, marks.high - nr_free) > 0) {
+      state.pause_next = 0;
+    } else {
+      state.pause = state.pause_next = std::min(std::max(state.pause_next * 2, 1u), kPauseMax);
+    }
+  } else if (state.pause > 0) {
+    --state.pause;
+  }
+  return machine.frames.alloc_page(fill);
+}
+
+uint64_t try_to_free_pages(Machine& machine, uint64_t pages) {
+  if (machine.reclaim.running) return 0;
+  machine.reclaim.running = true;
+  uint64_t freed = 0;
+  for (unsigned priority = DEF_PRIORITY + 1; priority-- > 0 && freed < pages;) {
+    freed += ShrinkLists(machine, priority, pages - freed);
+  }
+  machine.reclaim.running = false;
+  return freed;
+}
+
+bool reclaim_page(Machine& machine, Pfn pfn) {
+  Page& page = machine.frames.at(pfn);
+  if ((page.flags & PG_lru) == 0 || machine.reclaim.running || !trylock_page(page)) return false;
+  machine.frames.get_page(pfn);
+  const Fate fate = ShrinkPage(machine, pfn, Look::kNot);
+  unlock_page(page);
+  machine.frames.put_page(pfn);
+  return fate == Fate::kFreed;
+}
+
+void mark_page_accessed(Machine& machine, Pfn pfn) {
+  Page& page = machine.frames.at(pfn);
+  if ((page.flags & (PG_active | PG_referenced | PG_lru)) == (PG_referenced | PG_lru)) {
+    page.flags &= ~PG_referenced;
+    Putback(machine, pfn, PG_active);
+    ++machine.vmstat.pgactivate;
+  } else {
+    page.flags |= PG_referenced;
+  }
+}
+
+void lru_cache_add_file(Machine& machine, Pfn pfn, bool swapbacked) {
+  Page& page = machine.frames.at(pfn);
+  if ((page.flags & PG_lru) != 0) return;
+  if (swapbacked) page.flags |= PG_swapbacked;
+  machine.frames.lru_add(pfn);
+}
+
+}  // namespace mm
