@@ -17,7 +17,33 @@ struct RunCommand {
   CheckpointWriter::Settings checkpoint;
   bool validate = false;
   bool text_dump = false;
+  bool stats = false;
 };
+
+struct Counter {
+  const char* name;
+  uint64_t value;
+};
+
+// By their names and in the order of /proc/vmstat, in pages; with swap behind them what /proc/meminfo says of
+// it, in kB.
+std::vector<Counter> Counters(const mm::Machine& machine) {
+  const mm::LruLists& lru = machine.frames.lru();
+  std::vector<Counter> counters = {{"nr_free_pages", machine.frames.nr_free()},
+                                   {"nr_inactive_anon", lru.size(mm::Lru::kInactiveAnon)},
+                                   {"nr_active_anon", lru.size(mm::Lru::kActiveAnon)},
+                                   {"nr_inactive_file", lru.size(mm::Lru::kInactiveFile)},
+                                   {"nr_active_file", lru.size(mm::Lru::kActiveFile)}};
+  for (const mm::VmStatName& counter : mm::VmStatNames()) {
+    counters.push_back({counter.name, machine.vmstat.*counter.value});
+  }
+  if (machine.swap != nullptr) {
+    constexpr uint64_t kPageKb = base::kPageSize / 1024;
+    counters.push_back({"SwapTotal", machine.swap->nr_slots() * kPageKb});
+    counters.push_back({"SwapFree", machine.swap->nr_free() * kPageKb});
+  }
+  return counters;
+}
 
 base::Result<void> CheckLabels(const RunCommand& command, const workload::Script& script) {
   const CheckpointWriter::Settings& checkpoint = command.checkpoint;
@@ -54,12 +80,21 @@ base::Result<void> RunIt(const RunCommand& command) {
   CheckpointWriter writer(command.checkpoint);
   TRY_VOID(executor->Run(std::ref(writer)));
   if (command.text_dump) PrintText(mm::TextDump(executor->machine()));
+  const std::vector<Counter> counters =
+      command.stats ? Counters(executor->machine()) : std::vector<Counter>();
   if (command.checkpoint.json) {
-    PrintJson({{"workload", command.workload},
-               {"steps", steps},
-               {"finished", executor->finished()},
-               {"checkpoints", writer.json()}});
-  } else if (!command.checkpoint.quiet && writer.written() == 0 && !command.text_dump) {
+    nlohmann::ordered_json json = {{"workload", command.workload},
+                                   {"steps", steps},
+                                   {"finished", executor->finished()},
+                                   {"checkpoints", writer.json()}};
+    for (const Counter& counter : counters) json["vmstat"][counter.name] = counter.value;
+    PrintJson(json);
+    return {};
+  }
+  for (const Counter& counter : counters) {
+    PrintText(base::Format("%s %llu\n", counter.name, static_cast<unsigned long long>(counter.value)));
+  }
+  if (!command.checkpoint.quiet && writer.written() == 0 && !command.text_dump && !command.stats) {
     PrintText(base::Format("%s: %s, as expected\n", base::Printable(command.workload).c_str(),
                            Count(steps, "step").c_str()));
   }
@@ -84,6 +119,7 @@ void AddRun(CLI::App& app, Action& action) {
   AddImageOptions(*run, command->checkpoint.image);
   AddFlag(*run, "--validate", command->validate, "Check every invariant of the model after each step");
   AddFlag(*run, "--text-dump", command->text_dump, "Print the machine as text at the end");
+  AddFlag(*run, "--stats", command->stats, "Print the machine's counters at the end, as /proc/vmstat does");
   AddFlag(*run, "--json", command->checkpoint.json, "Print JSON");
   run->get_option("--json")->excludes(run->get_option("--text-dump"));
   AddFlag(*run, "-q,--quiet", command->checkpoint.quiet, "Print errors only");

@@ -75,6 +75,29 @@ ordered_json RecipeJson(const ckpt_pb::Recipe& recipe) {
   return json;
 }
 
+ordered_json SmapsJson(const ckpt_pb::Smaps& smaps) {
+  return {{"rss", smaps.rss()},
+          {"pss_bytes", smaps.pss_bytes()},
+          {"shared_clean", smaps.shared_clean()},
+          {"shared_dirty", smaps.shared_dirty()},
+          {"private_clean", smaps.private_clean()},
+          {"private_dirty", smaps.private_dirty()},
+          {"referenced", smaps.referenced()},
+          {"anonymous", smaps.anonymous()},
+          {"swap", smaps.swap()},
+          {"swap_pss_bytes", smaps.swap_pss_bytes()},
+          {"locked_pss_bytes", smaps.locked_pss_bytes()}};
+}
+
+ordered_json VmaJson(const image::Reader& image, const ckpt_pb::Vma& vma) {
+  ordered_json json = {{"start", vma.start()},        {"end", vma.end()},
+                       {"perms", Perms(vma.flags())}, {"flags", vma.flags()},
+                       {"pgoff", vma.pgoff()},        {"kind", kVmaKinds[vma.kind()]},
+                       {"file", vma.file_objref()},   {"name", VmaFileName(image, vma)}};
+  if (vma.has_smaps()) json["smaps"] = SmapsJson(vma.smaps());
+  return json;
+}
+
 base::Result<ordered_json> ImageJson(const image::Reader& image, const ShowCommand& command) {
   const ckpt_pb::Machine& machine = image.machine();
   ordered_json json = {{"image", image.path()},
@@ -83,6 +106,7 @@ base::Result<ordered_json> ImageJson(const image::Reader& image, const ShowComma
                        {"bytes", image.file_bytes()},
                        {"label", machine.label()},
                        {"memory_bytes", machine.memory_bytes()},
+                       {"swap_bytes", machine.swap_bytes()},
                        {"semantics", ordered_json::array()},
                        {"totals", TotalsJson(image.totals())},
                        {"processes", ordered_json::array()}};
@@ -102,16 +126,8 @@ base::Result<ordered_json> ImageJson(const image::Reader& image, const ShowComma
                           {"brk", mm.brk()}};
     if (command.vmas) {
       entry["vmas"] = ordered_json::array();
-      for (const ckpt_pb::Vma& vma : image.vmas(mm.objref()).vma()) {
-        entry["vmas"].push_back({{"start", vma.start()},
-                                 {"end", vma.end()},
-                                 {"perms", Perms(vma.flags())},
-                                 {"flags", vma.flags()},
-                                 {"pgoff", vma.pgoff()},
-                                 {"kind", kVmaKinds[vma.kind()]},
-                                 {"file", vma.file_objref()},
-                                 {"name", VmaFileName(image, vma)}});
-      }
+      for (const ckpt_pb::Vma& vma : image.vmas(mm.objref()).vma())
+        entry["vmas"].push_back(VmaJson(image, vma));
     }
     json["mms"].push_back(std::move(entry));
   }
@@ -141,6 +157,34 @@ base::Result<ordered_json> ImageJson(const image::Reader& image, const ShowComma
   return json;
 }
 
+// The fields of /proc/PID/smaps under its names, in kB as there.
+void PrintSmaps(const ckpt_pb::Smaps& smaps) {
+  constexpr uint64_t kPageKb = base::kPageSize / 1024;
+  struct Field {
+    const char* name;
+    uint64_t kb;
+  };
+  const Field rows[][3] = {
+      {{"Rss:", smaps.rss() * kPageKb},
+       {"Shared_Clean:", smaps.shared_clean() * kPageKb},
+       {"Private_Clean:", smaps.private_clean() * kPageKb}},
+      {{"Pss:", smaps.pss_bytes() / 1024},
+       {"Shared_Dirty:", smaps.shared_dirty() * kPageKb},
+       {"Private_Dirty:", smaps.private_dirty() * kPageKb}},
+      {{"Swap:", smaps.swap() * kPageKb},
+       {"Anonymous:", smaps.anonymous() * kPageKb},
+       {"Referenced:", smaps.referenced() * kPageKb}},
+      {{"SwapPss:", smaps.swap_pss_bytes() / 1024}, {"Locked:", smaps.locked_pss_bytes() / 1024}, {}},
+  };
+  for (const auto& row : rows) {
+    std::string line = "  ";
+    for (const Field& field : row) {
+      if (field.name != nullptr) line += Format("  %-14s%7llu kB", field.name, Big(field.kb));
+    }
+    PrintText(line + "\n");
+  }
+}
+
 void PrintVmas(const image::Reader& image, const ckpt_pb::Mm& mm) {
   for (const ckpt_pb::Vma& vma : image.vmas(mm.objref()).vma()) {
     const std::string name = base::Printable(VmaFileName(image, vma));
@@ -149,6 +193,7 @@ void PrintVmas(const image::Reader& image, const ckpt_pb::Mm& mm) {
     line += name.empty() ? std::string(kVmaKinds[vma.kind()])
                          : Format("%-16s %s", kVmaKinds[vma.kind()], name.c_str());
     PrintText(line + "\n");
+    if (vma.has_smaps()) PrintSmaps(vma.smaps());
   }
 }
 
@@ -156,7 +201,9 @@ base::Result<void> PrintImage(const image::Reader& image, const ShowCommand& com
   const ckpt_pb::Machine& machine = image.machine();
   PrintText(Format("%s: checkpoint '%s', digest %s\n", base::Printable(image.path()).c_str(),
                    base::Printable(machine.label()).c_str(), image.digest().c_str()));
-  PrintText(Format("machine of %s", base::FormatSize(machine.memory_bytes()).c_str()));
+  const std::string swap =
+      machine.swap_bytes() == 0 ? "" : ", swap of " + base::FormatSize(machine.swap_bytes());
+  PrintText(Format("machine of %s%s", base::FormatSize(machine.memory_bytes()).c_str(), swap.c_str()));
   for (const std::string& changed : machine.semantics()) PrintText(" " + base::Printable(changed));
   PrintText("\n\n" + Table(TotalsRows(image.totals(), image.file_bytes())) + "\n");
   const std::map<uint32_t, uint64_t> pages = TRY(PagesByOwner(image));

@@ -15,7 +15,8 @@ namespace {
 // Where brk starts in a process that never called exec.
 constexpr mm::Vaddr kPlainBrk = 0x555555600000;
 
-base::Result<mm::MachineConfig> ConfigOf(const ckpt_pb::Workload::Machine& machine) {
+base::Result<mm::MachineConfig> ConfigOf(const ckpt_pb::Workload::Machine& machine,
+                                         const std::string& disk_dir) {
   mm::MachineConfig config;
   config.memory_bytes = SizeOr(machine.memory(), config.memory_bytes);
   if (!machine.generation().empty()) config.semantics = TRY(mm::Generation(machine.generation()));
@@ -23,6 +24,8 @@ base::Result<mm::MachineConfig> ConfigOf(const ckpt_pb::Workload::Machine& machi
     TRY_VOID(mm::SetSwitch(config.semantics, assignment));
   config.vdso_start = SizeOr(machine.vdso_start(), config.vdso_start);
   if (machine.has_vdso_pages()) config.vdso_pages = machine.vdso_pages();
+  config.swap_bytes = SizeOr(machine.swap(), 0);
+  config.swap_folder = disk_dir;
   return config;
 }
 
@@ -38,6 +41,11 @@ base::Result<StepResult> Dispatch(StepContext& context, const ckpt_pb::Step& ste
     case Step::kMadvise: return DoMadvise(context, step.madvise());
     case Step::kMsync: return DoMsync(context, step.msync());
     case Step::kGrowStack: return DoGrowStack(context, step.grow_stack());
+    case Step::kRemapFilePages: return DoRemapFilePages(context, step.remap_file_pages());
+    case Step::kMlock: return DoMlock(context, step.mlock());
+    case Step::kMunlock: return DoMunlock(context, step.munlock());
+    case Step::kMlockall: return DoMlockall(context, step.mlockall());
+    case Step::kMunlockall: return DoMunlockall(context);
     case Step::kFork: return DoFork(context, step.fork());
     case Step::kCloneVm: return DoCloneVm(context, step.clone_vm());
     case Step::kExit: return DoExit(context);
@@ -54,6 +62,10 @@ base::Result<StepResult> Dispatch(StepContext& context, const ckpt_pb::Step& ste
     case Step::kFsync: return DoFsync(context, step.fsync());
     case Step::kUnlink: return DoUnlink(context, step.unlink());
     case Step::kCreate: return DoCreate(context, step.create());
+    case Step::kReclaim: return DoReclaim(context, step.reclaim());
+    case Step::kSwapon: return DoSwapon(context);
+    case Step::kSwapoff: return DoSwapoff(context);
+    case Step::kDropCaches: return DoDropCaches(context);
     case Step::kRepeat:
     case Step::kCheckpoint:
     case Step::OP_NOT_SET: break;
@@ -93,7 +105,7 @@ base::Result<std::unique_ptr<Executor>> Executor::Start(const Script& script, Op
 }
 
 base::Result<void> Executor::MakeMachine() {
-  const mm::MachineConfig config = TRY(ConfigOf(script_.workload().machine()));
+  const mm::MachineConfig config = TRY(ConfigOf(script_.workload().machine(), options_.disk_dir));
   session_->machine = TRY(mm::Machine::Create(config));
   for (const ckpt_pb::Workload::File& file : script_.workload().file()) {
     const auto made = MakeFile(*session_->machine, file, options_.disk_dir);

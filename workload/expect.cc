@@ -26,6 +26,23 @@ uint64_t ModifiedPages(mm::MmStruct& space) {
   return count;
 }
 
+// Pages of the process that are in swap, as its page table says.
+uint64_t SwapEntries(mm::MmStruct& space) {
+  uint64_t count = 0;
+  space.pgtable.walk(0, mm::TASK_SIZE, [&](mm::Vaddr, const mm::Pte& pte) {
+    if (pte_swap(pte)) ++count;
+  });
+  return count;
+}
+
+uint64_t LockedPages(const mm::MmStruct& space) {
+  uint64_t count = 0;
+  for (const auto& [start, vma] : space.vmas()) {
+    if ((vma->flags & mm::VM_LOCKED) != 0) count += vma->pages();
+  }
+  return count;
+}
+
 std::optional<std::string> UnmetOutcome(const Expect& expect, const StepResult& result) {
   const std::string wanted = expect.outcome().empty() ? std::string(kOk) : expect.outcome();
   const bool met = result.outcome == wanted || (wanted == "EFBIG" && result.outcome == "SIGXFSZ");
@@ -84,6 +101,8 @@ std::optional<std::string> Unmet(const Session& session, const Expect& expect, c
       UnmetCount("vmas", expect.has_vmas(), expect.vmas(), space.map_count()),
       UnmetCount("modified", expect.has_modified(), expect.modified(),
                  expect.has_modified() ? ModifiedPages(space) : 0),
+      UnmetCount("swap", expect.has_swap(), expect.swap(), expect.has_swap() ? SwapEntries(space) : 0),
+      UnmetCount("locked", expect.has_locked(), expect.locked(), LockedPages(space)),
   };
   for (const auto& unmet : all) {
     if (unmet) return unmet;

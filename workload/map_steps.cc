@@ -78,6 +78,7 @@ base::Result<StepResult> DoMadvise(StepContext& context, const ckpt_pb::Step::Ma
       case ckpt_pb::Step::Madvise::DONTNEED: return MADV_DONTNEED;
       case ckpt_pb::Step::Madvise::DONTFORK: return MADV_DONTFORK;
       case ckpt_pb::Step::Madvise::DOFORK: return MADV_DOFORK;
+      case ckpt_pb::Step::Madvise::PAGEOUT: return MADV_PAGEOUT;
       default: return MADV_NORMAL;
     }
   }();
@@ -88,5 +89,29 @@ base::Result<StepResult> DoMsync(StepContext& context, const ckpt_pb::Step::Msyn
   const Range range = TRY(ResolveRange(context, op));
   return ResultOf(sys_msync(context.mm(), range.start, range.length, op.async() ? MS_ASYNC : MS_SYNC));
 }
+
+base::Result<StepResult> DoRemapFilePages(StepContext& context, const ckpt_pb::Step::RemapFilePages& op) {
+  const Range range = TRY(ResolveRange(context, op));
+  const int prot = op.prot().empty() ? PROT_NONE : ProtOf(op.prot());
+  return ResultOf(sys_remap_file_pages(context.mm(), range.start, range.length, prot, op.page(),
+                                       op.nonblock() ? MAP_NONBLOCK : 0));
+}
+
+base::Result<StepResult> DoMlock(StepContext& context, const ckpt_pb::Step::Mlock& op) {
+  const Range range = TRY(ResolveRange(context, op));
+  return ResultOf(sys_mlock(context.mm(), range.start, range.length));
+}
+
+base::Result<StepResult> DoMunlock(StepContext& context, const ckpt_pb::Step::Munlock& op) {
+  const Range range = TRY(ResolveRange(context, op));
+  return ResultOf(sys_munlock(context.mm(), range.start, range.length));
+}
+
+base::Result<StepResult> DoMlockall(StepContext& context, const ckpt_pb::Step::Mlockall& op) {
+  return ResultOf(
+      sys_mlockall(context.mm(), (op.current() ? MCL_CURRENT : 0) | (op.future() ? MCL_FUTURE : 0)));
+}
+
+base::Result<StepResult> DoMunlockall(StepContext& context) { return ResultOf(sys_munlockall(context.mm())); }
 
 }  // namespace workload

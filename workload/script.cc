@@ -51,7 +51,7 @@ std::string Explain(const std::string& message) {
       message[22] <= '9') {
     text += "; sizes and addresses are written in quotes (\"64KiB\")";
   } else if (message.starts_with("Unknown enumeration value")) {
-    text += "; there are NORMAL, DONTNEED, DONTFORK and DOFORK";  // the only enumeration
+    text += "; there are NORMAL, DONTNEED, DONTFORK, DOFORK and PAGEOUT";  // the only enumeration
   }
   return text;
 }

@@ -207,6 +207,14 @@ base::Result<void> CheckMachine(const Located& located, const ckpt_pb::Workload:
                        base::FormatSize(mm::kMemoryMin).c_str(), base::FormatSize(mm::kMemoryMax).c_str()));
     }
   }
+  if (!machine.swap().empty()) {
+    const uint64_t swap = SizeOr(machine.swap(), 0);
+    if (swap < base::kPageSize || swap > mm::kSwapMax) {
+      return located.Wrong("swap", base::Format("swap: %s; expected %s to %s", base::FormatSize(swap).c_str(),
+                                                base::FormatSize(base::kPageSize).c_str(),
+                                                base::FormatSize(mm::kSwapMax).c_str()));
+    }
+  }
   mm::Semantics semantics;
   if (!machine.generation().empty()) {
     const base::Result<mm::Semantics> preset = mm::Generation(machine.generation());

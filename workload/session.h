@@ -103,7 +103,7 @@ StepResult ResultOf(const mm::SysResult<T>& result) {
 
 // The steps. An outcome that a workload can expect is a StepResult; an Error is trouble of another
 // kind (interrupted, a region that does not exist). By file: map_steps.cc, access_steps.cc,
-// file_steps.cc, process_steps.cc.
+// file_steps.cc, process_steps.cc, machine_steps.cc.
 base::Result<StepResult> DoMap(StepContext& context, const ckpt_pb::Step::Map& op);
 base::Result<StepResult> DoUnmap(StepContext& context, const ckpt_pb::Step::Unmap& op);
 base::Result<StepResult> DoProtect(StepContext& context, const ckpt_pb::Step::Protect& op);
@@ -111,6 +111,11 @@ base::Result<StepResult> DoRemap(StepContext& context, const ckpt_pb::Step::Rema
 base::Result<StepResult> DoBrk(StepContext& context, const ckpt_pb::Step::Brk& op);
 base::Result<StepResult> DoMadvise(StepContext& context, const ckpt_pb::Step::Madvise& op);
 base::Result<StepResult> DoMsync(StepContext& context, const ckpt_pb::Step::Msync& op);
+base::Result<StepResult> DoRemapFilePages(StepContext& context, const ckpt_pb::Step::RemapFilePages& op);
+base::Result<StepResult> DoMlock(StepContext& context, const ckpt_pb::Step::Mlock& op);
+base::Result<StepResult> DoMunlock(StepContext& context, const ckpt_pb::Step::Munlock& op);
+base::Result<StepResult> DoMlockall(StepContext& context, const ckpt_pb::Step::Mlockall& op);
+base::Result<StepResult> DoMunlockall(StepContext& context);
 
 base::Result<StepResult> DoGrowStack(StepContext& context, const ckpt_pb::Step::GrowStack& op);
 base::Result<StepResult> DoLoad(StepContext& context, const ckpt_pb::Step::Load& op);
@@ -132,6 +137,11 @@ base::Result<StepResult> DoCloneVm(StepContext& context, const ckpt_pb::Step::Cl
 base::Result<StepResult> DoExit(StepContext& context);
 base::Result<StepResult> DoRlimit(StepContext& context, const ckpt_pb::Step::Rlimit& op);
 base::Result<StepResult> DoIoSetup(StepContext& context, const ckpt_pb::Step::IoSetup& op);
+
+base::Result<StepResult> DoReclaim(StepContext& context, const ckpt_pb::Step::Reclaim& op);
+base::Result<StepResult> DoSwapon(StepContext& context);
+base::Result<StepResult> DoSwapoff(StepContext& context);
+base::Result<StepResult> DoDropCaches(StepContext& context);
 
 // Compares how a step ended with what it expects. Nothing if they agree, else what differs:
 // "expected SIGBUS, got ok". `counts` says whether counts are looked at; `process` is null after an

@@ -187,6 +187,12 @@ base::Result<void> CheckMemoryOp(const Located& located, const Step& step) {
     case Step::kMsync: return CheckRange(located, step.msync());
     case Step::kGrowStack:
       return Require(located, step.grow_stack().length(), "length", "how far the stack grows");
+    case Step::kRemapFilePages:
+      TRY_VOID(CheckRange(located, step.remap_file_pages()));
+      return step.remap_file_pages().prot().empty() ? base::Result<void>{}
+                                                    : CheckProt(located, step.remap_file_pages().prot());
+    case Step::kMlock: return CheckRange(located, step.mlock());
+    case Step::kMunlock: return CheckRange(located, step.munlock());
     case Step::kLoad:
       TRY_VOID(CheckAccess(located, step.load()));
       return CheckEquals(located, step.load().has_equals(), step.load().equals());
@@ -250,7 +256,8 @@ base::Result<void> CheckExpect(const Located& located, const Step& step) {
     return place.Wrong("bytes", "bytes: only read and write count what they moved");
   }
   const bool counts = expect.has_rss() || expect.has_anon_rss() || expect.has_file_rss() ||
-                      expect.has_modified() || expect.has_total_vm() || expect.has_vmas();
+                      expect.has_modified() || expect.has_total_vm() || expect.has_vmas() ||
+                      expect.has_swap() || expect.has_locked();
   if (counts && step.has_exit() && !failed) return place.Wrong("counts of a process that exited");
   return {};
 }

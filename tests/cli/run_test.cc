@@ -1,6 +1,8 @@
 // ckpt run: mistakes are reported at their place, expectations at their step.
 #include <gtest/gtest.h>
 
+#include <sstream>
+
 #include "tests/cli/cli.h"
 
 namespace cli_test {
@@ -96,6 +98,64 @@ TEST_F(RunCommand, ValidateAndTextDump) {
   EXPECT_TRUE(Good(dump));
   EXPECT_TRUE(dump.out.starts_with("memory 16777216 ")) << dump;
   EXPECT_EQ(dump.out, Ckpt({"run", "small.textproto", "--text-dump"}).out);
+}
+
+// The names that stand in front of the numbers, one a line.
+std::vector<std::string> NamesOf(const std::string& counters) {
+  std::vector<std::string> names;
+  std::istringstream lines(counters);
+  for (std::string line; std::getline(lines, line);) {
+    EXPECT_THAT(line, testing::MatchesRegex("[A-Za-z_]+ [0-9]+"));
+    names.push_back(line.substr(0, line.find(' ')));
+  }
+  return names;
+}
+
+const std::vector<std::string> kCounters = {
+    "nr_free_pages", "nr_inactive_anon", "nr_active_anon", "nr_inactive_file", "nr_active_file",
+    "nr_anon_pages", "nr_mapped",        "nr_dirty",       "pgpgin",           "pgpgout",
+    "pswpin",        "pswpout",          "pgactivate",     "pgdeactivate",     "pgfault",
+    "pgmajfault",    "pgrefill",         "pgscan",         "pgsteal",          "allocstall"};
+
+TEST_F(RunCommand, StatsAreTheCountersByName) {
+  const Outcome outcome = Ckpt({"run", "small.textproto", "--stats"});
+  ASSERT_TRUE(Good(outcome));
+  EXPECT_EQ(NamesOf(outcome.out), kCounters);
+  EXPECT_EQ(outcome.out, Ckpt({"run", "small.textproto", "--stats", "-q"}).out);
+  // "a" has 5 pages left, and the page of "f" that was written is a private copy.
+  EXPECT_THAT(outcome.out, testing::HasSubstr("\nnr_anon_pages 6\n"));
+  EXPECT_THAT(outcome.out, testing::HasSubstr("\npswpout 0\n"));
+  const Outcome dump = Ckpt({"run", "small.textproto", "--stats", "--text-dump"});
+  EXPECT_TRUE(dump.out.starts_with("memory ")) << dump;
+  EXPECT_TRUE(dump.out.ends_with("\n" + outcome.out)) << dump;
+}
+
+TEST_F(RunCommand, StatsOfSwap) {
+  Write("w.textproto",
+        "machine { memory: \"1MiB\" swap: \"8MiB\" }\nstep { map { region: \"m\" length: \"64k\" } }\n"
+        "step { store { region: \"m\" } }\nstep { reclaim {} }\nstep { checkpoint { label: \"a\" } }\n"
+        "step { swapoff {} }\n");
+  const Outcome outcome = Ckpt({"run", "w.textproto", "--stats", "--at", "a"});
+  ASSERT_TRUE(Good(outcome));
+  std::vector<std::string> names = kCounters;
+  names.insert(names.end(), {"SwapTotal", "SwapFree"});
+  EXPECT_EQ(NamesOf(outcome.out), names);
+  EXPECT_THAT(outcome.out, testing::HasSubstr("\nnr_anon_pages 0\n"));
+  EXPECT_THAT(outcome.out, testing::HasSubstr("\npswpin 0\npswpout 16\n"));
+  EXPECT_THAT(outcome.out, testing::HasSubstr("\nSwapTotal 8192\nSwapFree 8128\n"));
+  const Outcome end = Ckpt({"run", "w.textproto", "--stats"});
+  ASSERT_TRUE(Good(end));
+  EXPECT_EQ(NamesOf(end.out), kCounters) << "swap is off";
+  EXPECT_THAT(end.out, testing::HasSubstr("\npswpin 16\npswpout 16\n"));
+}
+
+TEST_F(RunCommand, StatsAsJson) {
+  const nlohmann::json json = ParseJson(Ckpt({"run", "small.textproto", "--stats", "--json"}).out);
+  ASSERT_TRUE(json["vmstat"].is_object());
+  EXPECT_EQ(json["vmstat"].size(), kCounters.size());
+  for (const std::string& name : kCounters) EXPECT_TRUE(json["vmstat"][name].is_number()) << name;
+  EXPECT_EQ(json["vmstat"]["nr_anon_pages"], 6);
+  EXPECT_EQ(json["steps"], 11);
 }
 
 // What --json prints is JSON and nothing else.

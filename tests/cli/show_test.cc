@@ -104,6 +104,38 @@ TEST_F(ShowCommand, JsonParts) {
   EXPECT_EQ(same, 4u);
 }
 
+// What /proc/PID/smaps says of each vma stands under it, in its words, and in JSON as the image has it.
+TEST_F(ShowCommand, Smaps) {
+  const nlohmann::json json = ParseJson(Ckpt({"show", "--json", "--vmas", "base.img"}).out);
+  const Outcome text = Ckpt({"show", "--vmas", "base.img"});
+  ASSERT_TRUE(Good(text));
+  const nlohmann::json& vmas = json["mms"][0]["vmas"];
+  ASSERT_TRUE(vmas[0].contains("smaps"));
+  nlohmann::json own;
+  for (const nlohmann::json& vma : vmas) {
+    if (vma["kind"] == "anonymous") own = vma["smaps"];
+  }
+  // 16 KiB were written before the fork, and the child has copied the first 4 KiB of them.
+  EXPECT_EQ(own, (nlohmann::json{{"rss", 4},
+                                 {"pss_bytes", 4096 + 3 * 2048},
+                                 {"shared_clean", 0},
+                                 {"shared_dirty", 3},
+                                 {"private_clean", 0},
+                                 {"private_dirty", 1},
+                                 {"referenced", 4},
+                                 {"anonymous", 4},
+                                 {"swap", 0},
+                                 {"swap_pss_bytes", 0},
+                                 {"locked_pss_bytes", 0}}));
+  EXPECT_THAT(
+      text.out,
+      testing::HasSubstr("  anonymous\n"
+                         "    Rss:               16 kB  Shared_Clean:       0 kB  Private_Clean:      0 kB\n"
+                         "    Pss:               10 kB  Shared_Dirty:      12 kB  Private_Dirty:      4 kB\n"
+                         "    Swap:               0 kB  Anonymous:         16 kB  Referenced:        16 kB\n"
+                         "    SwapPss:            0 kB  Locked:             0 kB\n"));
+}
+
 TEST_F(ShowCommand, StockToolsReadTheImage) {
   for (const char* name : {"base.img", "demo.img"}) {
     if (!Exists(name)) Image(name, "base", CKPT_SOURCE_DIR "/workload/examples/demo.textproto");

@@ -219,7 +219,7 @@ class ExecTest : public testing::Test {
   }
 
   std::unique_ptr<mm::Machine> machine_ =
-      std::move(*mm::Machine::Create({.memory_bytes = 64 << 20, .semantics = {}}));
+      std::move(*mm::Machine::Create({.memory_bytes = 64 << 20, .semantics = {}, .swap_folder = {}}));
   mm::Process& process_ = machine_->spawn(1, "p");
 };
 
@@ -376,7 +376,8 @@ TEST_F(ExecTest, EveryLengthOfAProgramIsAnErrorOrAMap) {
 
 TEST_F(ExecTest, NoMemoryIsAnError) {
   machine_->exit(1);
-  auto small = std::move(*mm::Machine::Create({.memory_bytes = mm::kMemoryMin, .semantics = {}}));
+  auto small =
+      std::move(*mm::Machine::Create({.memory_bytes = mm::kMemoryMin, .semantics = {}, .swap_folder = {}}));
   mm::Process& process = small->spawn(1, "p");
   ExecRequest request;
   request.file = *RealFile(*small, "/bin/sh");
