@@ -23,6 +23,8 @@ constexpr std::string_view kRunBound =
     "a run ends at every page, so that each page costs a search of its own";
 constexpr std::string_view kCoresBound =
     "a core that somebody else has is missed by the side with more threads";
+constexpr std::string_view kSwapBound =
+    "misses of Pages and ptes at random places, some dozen for each page that is moved";
 constexpr std::string_view kByDesign = "what is kept for each page, section or chunk";
 
 using enum Bound;
@@ -68,6 +70,30 @@ constexpr Figure kFigures[] = {
     {"ScanForked", "page_ns", "scan, every second page shared after a fork", "ns a page", kAtMost, 20, 8,
      kRunBound},
     {"ScanHole", "ms", "scan of 1 TiB of hole", "ms", kAtMost, 1, {}, kScanBound},
+    {"TryToUnmap",
+     "page_ns",
+     "try_to_unmap of a file page with one mapper",
+     "ns",
+     kAtMost,
+     300,
+     {},
+     kScanBound},
+    {"SwapCycle",
+     "ratio",
+     "swap-out and swap-in, incompressible: rate over the kernel's with zram",
+     "",
+     kAtLeast,
+     3,
+     {},
+     kMemoryBound},
+    {"TenPercent",
+     "beyond_percent",
+     "a process with ten times the memory: time beyond memcpy",
+     "% of it",
+     kAtMost,
+     60,
+     {},
+     kSwapBound},
     {"DumpLevel1", "ratio", "dump, level 1: bytes/s over `zstd -1 -T0`", "", kAtLeast, 1, {}, kCoresBound},
     {"Restore", "ratio", "restore: bytes/s over `zstd -d -o FILE`", "", kAtLeast, 0.9, {}, kCoresBound},
     {"PageMetadata", "bytes", "metadata of a page", "bytes", kAtMost, 64, {}, kByDesign},
@@ -201,6 +227,13 @@ constexpr const char* kHow = R"(
   stretches of 16 pages), both sides from memory to a file in tmpfs, `--no-sync`. `zstd -d` decompresses our own
   image. Ours is called in the process; `zstd` is started as a program, which costs it about a millisecond.
   `cpu_ratio`, below, compares processor time instead: that one hardly moves when the cores are shared.
+- `try_to_unmap`: 65,536 pages of a shared file mapping in random order. `ManyVmas`, below: one page of a file
+  that 10,000 vmas map, looked up in the interval tree and in the plain list of seed 003.
+- Swap: 256 MiB of random bytes out by `MADV_PAGEOUT` and in by reads, on both sides; the kernel's side has a
+  zram device of its own, which is made only with `--swap` and as root (`scripts/bench --swap`). Ten times the
+  memory: 200,000 stores to random pages of 640 MiB on a machine of 64 MiB; what is compared is `memcpy` of
+  as many pages as were moved, between random frames and slots. `DumpSwapped`, below: reading the modified pages
+  of a process that is in swap as a whole, from its slots and (as seed 004 has it) by faults.
 - Added memory: the peak of the resident memory above what it was before, in a child process of its own; for
   a restore also less the restored machine itself (frames, `struct Page`, page tables). The limit is 64 MiB
   and 32 bytes for each saved page. 4 GiB: peak of resident memory and the image together.

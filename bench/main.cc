@@ -1,5 +1,6 @@
-// ckpt_bench [--page=FILE] [--benchmark_filter=REGEX]: runs the benchmarks, prints the table of limits, and
-// writes it with how it was measured to FILE.
+// ckpt_bench [--swap] [--page=FILE] [--benchmark_filter=REGEX]: runs the benchmarks, prints the table of
+// limits, and writes it with how it was measured to FILE. With --swap, as root, it makes a zram swap device
+// of the running kernel to compare with, and removes it.
 #include <benchmark/benchmark.h>
 
 #include <cstdio>
@@ -8,16 +9,22 @@
 #include <string_view>
 
 #include "bench/figures.h"
+#include "bench/zram.h"
 
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   std::string page;
   constexpr std::string_view kPage = "--page=";
-  if (argc == 2 && std::string_view(argv[1]).starts_with(kPage)) {
-    page = argv[1] + kPage.size();
-  } else if (argc > 1) {
-    std::fprintf(stderr, "usage: ckpt_bench [--page=FILE] [--benchmark_filter=REGEX]\n");
-    return 2;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    if (word == "--swap") {
+      bench::g_may_swap = true;
+    } else if (word.starts_with(kPage)) {
+      page = word.substr(kPage.size());
+    } else {
+      std::fprintf(stderr, "usage: ckpt_bench [--swap] [--page=FILE] [--benchmark_filter=REGEX]\n");
+      return 2;
+    }
   }
   bench::Collector collector;
   if (benchmark::RunSpecifiedBenchmarks(&collector) == 0) return 2;
