@@ -1,7 +1,6 @@
 #include "ckpt/model_describe.h"
 
 #include "mm/machine.h"
-#include "proto/format.h"
 
 namespace ckpt {
 namespace {
@@ -91,7 +90,7 @@ base::Result<void> CheckVma(const Vma& vma, mm::Pid pid) {
   return {};
 }
 
-base::Result<void> DescribeNonlinear(Vma& vma, ckpt_pb::Vmas& out) {
+void DescribeNonlinear(Vma& vma, ckpt_pb::Vmas& out) {
   vma.mm->pgtable.walk(vma.start, vma.end, [&](mm::Vaddr addr, const mm::Pte& pte) {
     uint64_t index = mm::pte_to_pgoff(pte);
     if (mm::pte_present(pte)) {
@@ -111,12 +110,6 @@ base::Result<void> DescribeNonlinear(Vma& vma, ckpt_pb::Vmas& out) {
     run.set_count(1);
     run.set_pgoff(index);
   });
-  if (static_cast<uint64_t>(out.nonlinear_size()) > image::kNonlinearRunsMax) {
-    return base::Fail(base::Code::kTooBig,
-                      "checkpoint: the non-linear pages of one process are in more than %llu runs (E2BIG)",
-                      static_cast<unsigned long long>(image::kNonlinearRunsMax));
-  }
-  return {};
 }
 
 }  // namespace ckpt

@@ -18,7 +18,6 @@ void DescribeSmaps(const mm::Smaps& smaps, ckpt_pb::Smaps& out);
 base::Result<void> CheckVma(const mm::Vma& vma, mm::Pid pid);
 
 // Adds the pages of a non-linear vma whose place the address does not say, present or not, in runs.
-// kTooBig: they are more runs than an image can hold.
-base::Result<void> DescribeNonlinear(mm::Vma& vma, ckpt_pb::Vmas& out);
+void DescribeNonlinear(mm::Vma& vma, ckpt_pb::Vmas& out);
 
 }  // namespace ckpt

@@ -6,6 +6,7 @@
 
 #include "ckpt/model_describe.h"
 #include "mm/follow_page.h"
+#include "proto/format.h"
 
 namespace ckpt {
 namespace {
@@ -42,6 +43,7 @@ const ckpt_pb::Vmas& ModelSource::vmas(uint32_t mm) const { return mms_.at(mm).v
 
 base::Result<void> ModelSource::Prepare() {
   TRY_VOID(CollectProcesses());
+  TRY_VOID(CheckNonlinear());
   TRY_VOID(WriteBack());
   CollectSmaps();
   TRY_VOID(CollectFiles());
@@ -131,6 +133,22 @@ base::Result<void> ModelSource::DescribeMm(const mm::MmStruct& mm, uint32_t objr
   return {};
 }
 
+// What a reader would refuse is not written.
+base::Result<void> ModelSource::CheckNonlinear() const {
+  uint64_t runs = 0;
+  uint64_t pages = 0;
+  for (const auto& [objref, entry] : mms_) {
+    runs += static_cast<uint64_t>(entry.vmas.nonlinear_size());
+    for (const ckpt_pb::NonlinearRun& run : entry.vmas.nonlinear()) pages += run.count();
+  }
+  if (runs <= image::kNonlinearRunsMax && pages <= image::kNonlinearPagesMax) return {};
+  return base::Fail(base::Code::kTooBig,
+                    "checkpoint: %llu non-linear pages in %llu runs; an image holds %llu in %llu (E2BIG)",
+                    static_cast<unsigned long long>(pages), static_cast<unsigned long long>(runs),
+                    static_cast<unsigned long long>(image::kNonlinearPagesMax),
+                    static_cast<unsigned long long>(image::kNonlinearRunsMax));
+}
+
 base::Result<void> ModelSource::CollectVmas(MmEntry& entry, uint32_t objref, mm::Pid pid) {
   entry.vmas.set_mm_objref(objref);
   const size_t map_count = entry.mm->map_count();
@@ -139,7 +157,7 @@ base::Result<void> ModelSource::CollectVmas(MmEntry& entry, uint32_t objref, mm:
   for (const auto& [start, vma] : entry.mm->vmas()) {
     base::Result<void> described = DescribeVma(*vma, pid, *entry.vmas.add_vma());
     if (!described) return described;
-    if ((vma->flags & mm::VM_NONLINEAR) != 0) TRY_VOID(DescribeNonlinear(*vma, entry.vmas));
+    if ((vma->flags & mm::VM_NONLINEAR) != 0) DescribeNonlinear(*vma, entry.vmas);
   }
   if (static_cast<size_t>(entry.vmas.vma_size()) != map_count) {
     return base::Fail(base::Code::kBusy,

@@ -56,6 +56,7 @@ class ModelSource final : public MemorySource {
   base::Result<void> DescribeVma(mm::Vma& vma, mm::Pid pid, ckpt_pb::Vma& out);
   base::Result<void> CollectFiles();
   base::Result<void> DescribeMm(const mm::MmStruct& mm, uint32_t objref, ckpt_pb::Mm& out) const;
+  base::Result<void> CheckNonlinear() const;
   base::Result<void> WriteBack();
   base::Result<void> AskAsPublished();
   base::Result<ModifiedRun> NextPublished(uint32_t mm, uint64_t first, uint64_t end);

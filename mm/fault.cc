@@ -177,10 +177,20 @@ VmFault HandlePteFault(const Fault& f) {
 
 }  // namespace
 
+bool may_grow_page_table(MmStruct& mm, Vaddr addr, uint64_t pages) {
+  constexpr uint64_t kLeafPages = 512;
+  const uint64_t slots = mm.machine.config().swap_bytes / kPageSize;
+  const uint64_t most = 2 * (mm.machine.frames.frame_count() + slots) + kLeafPages;
+  const uint64_t more = pages / kLeafPages + 2;
+  if (mm.pgtable.nr_ptes() + more <= most) return true;
+  return pages == 1 && mm.pgtable.find(addr) != nullptr;
+}
+
 VmFault handle_mm_fault(MmStruct& mm, Vma& vma, Vaddr addr, Write write) {
   CHECK(vma.start <= addr && addr < vma.end);
   ++mm.machine.vmstat.pgfault;
   const Vaddr page_addr = base::PageAlignDown(addr);
+  if (!may_grow_page_table(mm, page_addr, 1)) return VM_FAULT_OOM;
   Pte* entry = mm.pgtable.alloc(page_addr);
   const VmFault result = HandlePteFault({mm, vma, page_addr, write, entry, *entry});
   if ((result & VM_FAULT_MAJOR) != 0) {
@@ -226,7 +236,8 @@ void make_writable(Vma& vma) {
   vma.mm->pgtable.walk(vma.start, vma.end, [&](Vaddr, Pte& pte) {
     if (!pte_present(pte) || vm_normal_page(pte) == kNoPfn) return;
     const Page& page = frames.at(pte_pfn(pte));
-    if (PageAnon(page) && page.mapcount == 1 && pte_dirty(pte)) pte = pte_set(pte, kPteWrite);
+    const bool alone = page.mapcount == 1 && page_swapcount(vma.mm->machine, page) == 0;
+    if (PageAnon(page) && alone && pte_dirty(pte)) pte = pte_set(pte, kPteWrite);
   });
 }
 

@@ -14,6 +14,10 @@ namespace mm {
 // Requires: mmap_sem held; vma holds addr; the vma allows the access, or the caller forces it.
 VmFault handle_mm_fault(MmStruct& mm, Vma& vma, Vaddr addr, Write write);
 
+// Page tables are memory too, though not of the machine's frames: whether those of `mm` may come to hold
+// `pages` more entries at `addr`. As many as memory and swap can fill, twice over, always may.
+bool may_grow_page_table(MmStruct& mm, Vaddr addr, uint64_t pages);
+
 // What zap_page_range may leave behind: B9.
 struct ZapDetails {
   Mapping* check_mapping = nullptr;  // only pages of this mapping go (even_cows = 0)

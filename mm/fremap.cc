@@ -75,6 +75,7 @@ SysResult<void> sys_remap_file_pages(MmStruct& mm, Vaddr addr, uint64_t length, 
   std::unique_lock guard(mm.mmap_sem);
   Vma* vma = mm.vma_at(addr);
   if (vma == nullptr || !vma->is_shared() || !vma->has_fault() || end > vma->end) return Err(EINVAL);
+  if (!may_grow_page_table(mm, addr, pages)) return Err(ENOMEM);
   const bool nonblock = (flags & MAP_NONBLOCK) != 0;
   const bool linear = pgoff == linear_page_index(*vma, addr);
   if (linear && (vma->flags & VM_NONLINEAR) == 0) return {};  // it is so already

@@ -42,7 +42,7 @@ base::Result<std::unique_ptr<Machine>> Machine::Create(const MachineConfig& conf
                       "a machine of %s: the system gives not that much address space (memory)",
                       base::FormatSize(config.memory_bytes).c_str());
   }
-  if (config.swap_bytes > 0) TRY_VOID(machine->MakeSwap());
+  if (config.swap_bytes > 0 && !config.swap_off) TRY_VOID(machine->MakeSwap());
   return machine;
 }
 
@@ -63,7 +63,8 @@ base::Result<void> Machine::MakeSwap() {
 }
 
 Machine::~Machine() {
-  while (!processes_.empty()) exit(processes_.begin()->first);
+  // The youngest first: its ptes are the first on their chains.
+  while (!processes_.empty()) exit(processes_.rbegin()->first);
   names_.clear();
   dev_zero_ = nullptr;
 }

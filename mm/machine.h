@@ -27,6 +27,7 @@ struct MachineConfig {
   // Swap space; 0: none. In memory, or in a nameless file of this folder.
   uint64_t swap_bytes = 0;
   std::string swap_folder = {};
+  bool swap_off = false;  // the machine begins without it (swapoff)
   // Where exec puts "[vdso]"; 0: programs get none.
   Vaddr vdso_start = 0x7ffff7fc1000;
   uint64_t vdso_pages = 2;

@@ -64,7 +64,10 @@ SysResult<void> sys_mlockall(MmStruct& mm, int flags) {
   if ((flags & MCL_CURRENT) == 0) return {};
   LockAll(mm, true);
   // What cannot be brought in is left out, as in the kernel.
-  for (const auto& [start, vma] : mm.vmas()) (void)make_pages_present(mm, vma->start, vma->end);
+  for (const auto& [start, vma] : mm.vmas()) {
+    if (mm.machine.frames.nr_free() == 0) break;
+    (void)make_pages_present(mm, vma->start, vma->end);
+  }
   return {};
 }
 

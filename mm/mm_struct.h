@@ -133,9 +133,9 @@ SysResult<void> sys_mlockall(MmStruct& mm, int flags);
 SysResult<void> sys_munlockall(MmStruct& mm);
 // remap_file_pages(2) (spec B10): pages [pgoff, ...) of the vma's file at `addr`. `flags` may be
 // MAP_NONBLOCK: what is not cached is left as a file pte. EINVAL: prot is not 0, an empty or wrapping
-// range, an offset that no file pte holds, not all inside one shared vma of a file. With
-// RemapPopulate::kInstall also EINVAL for what lies past the end of the file, ENOMEM or EINVAL for a page
-// that cannot be had; what lies before it is remapped.
+// range, an offset that no file pte holds, not all inside one shared vma of a file. ENOMEM: more page tables
+// than the machine may have. With RemapPopulate::kInstall also EINVAL for what lies past the end of the file,
+// ENOMEM or EINVAL for a page that cannot be had; what lies before it is remapped.
 SysResult<void> sys_remap_file_pages(MmStruct& mm, Vaddr addr, uint64_t length, int prot, Pgoff pgoff,
                                      int flags);
 // msync(2) with MS_SYNC (writes back) or MS_ASYNC (nothing to do). ENOMEM for holes, after doing the rest.

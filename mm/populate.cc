@@ -31,8 +31,14 @@ SysResult<void> BringIn(Vma& vma, Vaddr start, Vaddr end, BreakCow break_cow) {
   if ((vma.flags & VM_ACCESS_FLAGS) == 0 || vma.special != Special::kNone) return {};
   const bool breaks = break_cow == BreakCow::kYes && (vma.flags & (VM_WRITE | VM_SHARED)) == VM_WRITE;
   const Write write = breaks ? Write::kYes : Write::kNo;
+  constexpr int kTriesMax = 100;
   for (Vaddr addr = start; addr < end; addr += kPageSize) {
-    if ((handle_mm_fault(*vma.mm, vma, addr, write) & VM_FAULT_ERROR) != 0) return Err(EFAULT);
+    // Making room may undo what a fault began with; then it is taken again.
+    for (int tries = 0; tries < kTriesMax; ++tries) {
+      if ((handle_mm_fault(*vma.mm, vma, addr, write) & VM_FAULT_ERROR) != 0) return Err(EFAULT);
+      const Pte pte = *vma.mm->pgtable.find(addr);
+      if (pte_present(pte) && (write == Write::kNo || pte_write(pte))) break;
+    }
   }
   return {};
 }

@@ -78,7 +78,10 @@ Fate ShrinkPage(Machine& machine, Pfn pfn, Look look) {
   if (page_mapped(page)) {
     const SwapResult unmapped = try_to_unmap(machine, pfn);
     CHECK(unmapped != SwapResult::SWAP_SUCCESS || !page_mapped(page));  // INV-M10
-    if (unmapped == SwapResult::SWAP_FAIL) return Fate::kActivate;
+    if (unmapped == SwapResult::SWAP_FAIL) {
+      try_to_free_swap(machine, pfn);  // a locked page needs no slot
+      return Fate::kActivate;
+    }
     if (unmapped == SwapResult::SWAP_AGAIN) return Fate::kKeep;
   }
   const Mapping* mapping = FileMapping(page);

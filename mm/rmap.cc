@@ -186,8 +186,10 @@ void page_remove_rmap(Machine& machine, Pfn pfn, MmStruct& mm, Vaddr addr) {
 void page_move_rmap(Machine& machine, Pfn pfn, MmStruct& mm, Vaddr from, Vaddr to) {
   Page& page = machine.frames.at(pfn);
   if (!Chained(page)) return;
-  CHECK(pte_chain_remove(machine.pte_chains, page, {&mm, from}));
-  pte_chain_add(machine.pte_chains, page, {&mm, to});
+  // Not on it: a conversion that ran out of memory left it out (ConvertEnomem::kAsPosted).
+  if (pte_chain_remove(machine.pte_chains, page, {&mm, from})) {
+    pte_chain_add(machine.pte_chains, page, {&mm, to});
+  }
 }
 
 bool page_mapped(const Page& page) { return Chained(page) ? !pte_chain_empty(page) : page.mapcount > 0; }

@@ -79,8 +79,8 @@ inline constexpr uint64_t kSectionBytesMax = uint64_t{64} << 20;  // payload: wo
 inline constexpr uint64_t kMetadataBytesMax = uint64_t{192} << 20;  // all metadata sections together
 inline constexpr uint64_t kObjectsMax = uint64_t{1} << 18;          // records of a files or processes section
 inline constexpr uint64_t kVmasMax = uint64_t{1} << 22;             // of all mms together
-inline constexpr uint64_t kNonlinearRunsMax = uint64_t{1} << 22;    // of all mms together
-inline constexpr uint64_t kNonlinearPagesMax = uint64_t{1} << 26;   // in these, of one mm
+inline constexpr uint64_t kNonlinearRunsMax = uint64_t{1} << 20;    // of all mms together
+inline constexpr uint64_t kNonlinearPagesMax = uint64_t{1} << 26;   // in these, of all mms together
 inline constexpr uint64_t kStoredPagesMax = uint64_t{1} << 48;
 
 // The cap on the payload of a section of `type`.

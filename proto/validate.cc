@@ -16,6 +16,7 @@ using base::kPageSize;
 
 constexpr uint64_t kFileBytesMax = uint64_t{1} << 63;  // loff_t is signed.
 constexpr uint64_t kPgoffMax = uint64_t{1} << 52;
+constexpr uint64_t kSwapBytesMax = uint64_t{1} << 40;
 constexpr uint64_t kFilePteMax = uint64_t{1} << 46;
 constexpr size_t kPathBytesMax = 4096;
 constexpr int kAuxvMax = 256;
@@ -80,6 +81,7 @@ class Validator {
   }
 
   const Metadata& metadata_;
+  uint64_t nonlinear_pages_ = 0;
   std::unordered_map<uint32_t, const ckpt_pb::File*> objects_;  // Null for an mm.
   std::unordered_set<uint32_t> pids_;
 };
@@ -92,6 +94,9 @@ base::Result<void> Validator::CheckMachine(const ckpt_pb::Machine& machine) {
   if (!ckpt_pb::Machine::Scope_IsValid(machine.scope()) ||
       !ckpt_pb::Machine::Source_IsValid(machine.source())) {
     return Fail(Code::kUnsupported, "machine: unknown scope or source");
+  }
+  if (machine.swap_bytes() > kSwapBytesMax) {
+    return Fail(Code::kInvalid, "machine: swap of %" PRIu64 " bytes", machine.swap_bytes());
   }
   if (!IsPageAligned(machine.vdso_start()) || machine.vdso_start() > kTaskSize ||
       machine.vdso_pages() > (kTaskSize - machine.vdso_start()) / kPageSize) {
@@ -219,7 +224,6 @@ base::Result<void> Validator::CheckVmas(uint32_t mm_objref, const ckpt_pb::Vmas&
 // Every run lies in one non-linear vma.
 base::Result<void> Validator::CheckNonlinear(uint32_t mm_objref, const ckpt_pb::Vmas& vmas) {
   const std::string from = base::Format("mm %" PRIu32 ", non-linear pages", mm_objref);
-  uint64_t pages = 0;
   uint64_t last_end = 0;
   int at = 0;
   for (const ckpt_pb::NonlinearRun& run : vmas.nonlinear()) {
@@ -233,8 +237,8 @@ base::Result<void> Validator::CheckNonlinear(uint32_t mm_objref, const ckpt_pb::
       return Fail(Code::kInvalid, "%s 0x%" PRIx64 ": out of order, or pgoff 0x%" PRIx64 " is too big",
                   from.c_str(), run.first(), run.pgoff());
     }
-    pages += run.count();
-    if (pages > kNonlinearPagesMax) {
+    nonlinear_pages_ += run.count();
+    if (nonlinear_pages_ > kNonlinearPagesMax) {
       return Fail(Code::kTooBig, "%s: more than %" PRIu64, from.c_str(), kNonlinearPagesMax);
     }
     last_end = run.first() + run.count();

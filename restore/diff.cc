@@ -194,6 +194,7 @@ class Differ {
     while (first < end) {
       if (options_.stop != nullptr && options_.stop->load())
         return base::Fail(base::Code::kInterrupted, "diff: interrupted");
+      if (options_.progress) options_.progress(report_.pages_compared - (end - first));
       const ContentRun a = a_.NextContent(mm_a, first, end);
       const ContentRun b = b_.NextContent(mm_b, first, end);
       const uint64_t count = std::min(a.count, b.count);

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,8 @@ struct DiffReport {
 
 struct DiffOptions {
   size_t differences_max = 1000;
+  // Told now and then how many pages of the vmas that both have were compared.
+  std::function<void(uint64_t pages)> progress = nullptr;
   const std::atomic<bool>* stop = nullptr;  // Polled: kInterrupted once it is true.
 };
 

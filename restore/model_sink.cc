@@ -45,13 +45,12 @@ base::Result<std::unique_ptr<ModelSink>> ModelSink::Create(const ckpt_pb::Machin
   config.vdso_start = recorded.vdso_start();
   config.vdso_pages = recorded.vdso_pages();
   config.swap_bytes = recorded.swap_bytes();
-  config.swap_folder = disk_dir;
+  config.swap_off = recorded.swap_off();
   for (const std::string& assignment : recorded.semantics()) {
     TRY_VOID(mm::SetSwitch(config.semantics, assignment));
   }
   std::unique_ptr<ModelSink> sink(new ModelSink(std::move(disk_dir)));
   sink->machine_ = TRY(mm::Machine::Create(config));
-  if (recorded.swap_off()) sink->machine_->swap = nullptr;
   return sink;
 }
 
@@ -248,22 +247,38 @@ base::Result<void> ModelSink::Zero(const PageRun& run) {
   return {};
 }
 
+// Locked memory is memory that is there: it is brought in, as far as there is room. Holes of anonymous memory
+// hold nothing that could be.
+void ModelSink::BringInLocked(mm::MmStruct& mm) {
+  std::shared_lock guard(mm.mmap_sem);
+  for (const auto& [start, vma] : mm.vmas()) {
+    if ((vma->flags & mm::VM_LOCKED) == 0) continue;
+    if (machine_->frames.nr_free() == 0) return;
+    if (vma->has_fault()) {
+      (void)mm::make_pages_present(mm, vma->start, vma->end, mm::BreakCow::kNo);
+      continue;
+    }
+    std::vector<mm::Vaddr> swapped;
+    mm.pgtable.walk(vma->start, vma->end, [&](mm::Vaddr addr, const mm::Pte& pte) {
+      if (mm::pte_swap(pte)) swapped.push_back(addr);
+    });
+    for (const mm::Vaddr addr : swapped) {
+      if (!mm::make_pages_present(mm, addr, addr + kPageSize, mm::BreakCow::kNo)) return;
+    }
+  }
+}
+
 base::Result<void> ModelSink::Seal() {
   // Every page has all its mappings now: those that have one may be written at once.
   for (const auto& [objref, mm] : mms_) {
     for (const auto& [start, vma] : mm->vmas()) mm::make_writable(*vma);
-    // Locked memory is memory that is there: it is locked again, and brought in. What has no room is not.
-    std::shared_lock guard(mm->mmap_sem);
-    for (const auto& [start, vma] : mm->vmas()) {
-      if ((vma->flags & mm::VM_LOCKED) != 0) {
-        (void)mm::make_pages_present(*mm, vma->start, vma->end, mm::BreakCow::kNo);
-      }
-    }
   }
   // A file that was cut between checkpoint and restart ends where it ends, also inside a written page.
   for (const auto& [objref, file] : files_) {
     if (auto* disk = dynamic_cast<mm::OverlayDisk*>(file->disk())) (void)disk->Truncate(file->i_size);
   }
+  // Last, since it may send other pages away.
+  for (const auto& [objref, mm] : mms_) BringInLocked(*mm);
   stored_.clear();
   stored_.shrink_to_fit();
   return {};

@@ -46,6 +46,7 @@ class ModelSink final : public MemorySink {
     mm::Pfn pfn = mm::kNoPfn;
     mm::SwpEntry slot = mm::kNoSlot;
   };
+  void BringInLocked(mm::MmStruct& mm);
   base::Result<Stored> NewPage();
   std::byte* BytesOf(const Stored& page);
   void NoteStored(uint64_t number, const Stored& page);

@@ -170,6 +170,45 @@ TEST(Scenario, C37_locked_memory) {
   EXPECT_BYTES(box->Load(a + kPage, 6), "locked");
 }
 
+// A page that a locked parent and its child share must stay two processes' own when locked memory of a third
+// is brought in at a restart, which sends pages to swap.
+TEST(Scenario, C37_locked_pages_shared_with_a_child) {
+  World w({}, 64, 64);
+  Process& a = w.Spawn();
+  const FilePtr file = w.NewFile(12 * kPage);
+  const Vaddr f = w.Shared(a, file, 12);
+  ASSERT_TRUE(sys_mlock(*a.mm, f, 12 * kPage));
+  Process& b = w.Spawn();
+  const Vaddr m = w.Anon(b, 30);
+  ASSERT_TRUE(sys_mlock(*b.mm, m, 30 * kPage));
+  for (uint64_t i = 0; i < 30; ++i) ASSERT_EQ(w.Store(b, m + i * kPage, PageText(i)), Outcome::kOk);
+  Process& c = w.Fork(b);
+  const Vaddr n = w.Anon(c, 20);
+  for (uint64_t i = 0; i < 20; ++i) ASSERT_EQ(w.Store(c, n + i * kPage, "n"), Outcome::kOk);
+  Trip trip;
+  const auto box = trip.Through(w.machine());
+  ASSERT_NE(box, nullptr);
+  for (uint64_t i = 0; i < 30; ++i) (void)box->Store(m + i * kPage, "parent", b.pid);
+  for (uint64_t i = 0; i < 30; ++i)
+    EXPECT_BYTES(box->Load(m + i * kPage, 6, c.pid), PageText(i).substr(0, 6));
+}
+
+// An image says how large its mappings are; what is not in it takes no memory, locked or not.
+TEST(Scenario, C37_a_huge_locked_hole) {
+  World w({}, kMemory, kSwap);
+  Process& p = w.Spawn();
+  const SysResult<Vaddr> a =
+      sys_mmap(*p.mm, 0, uint64_t{1} << 40, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, nullptr, 0);
+  ASSERT_TRUE(a.has_value());
+  EXPECT_EQ(sys_mlock(*p.mm, *a, uint64_t{1} << 40).error().err, ENOMEM) << "more page tables than may be";
+  Trip trip;
+  ASSERT_TRUE(trip.Save(w.machine()));
+  const auto box = trip.Restore();
+  ASSERT_NE(box, nullptr);
+  EXPECT_EQ(box->process().mm->pgtable.nr_ptes(), 0u);
+  EXPECT_NE(box->process().mm->vma_at(*a)->flags & VM_LOCKED, 0u);
+}
+
 // Non-linear pages map the same page of the file after a restart, whether they were present or not.
 TEST(Scenario, M09_non_linear_pages_after_a_restart) {
   World w({}, kMemory, kSwap);
