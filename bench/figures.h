@@ -45,6 +45,8 @@ class Collector final : public benchmark::BenchmarkReporter {
   Results results_;
 };
 
+// Whether every figure that was measured is within its limit.
+bool AllMet(const Results& results);
 std::string Table(const Results& results);
 // docs/benchmarks.md. Says nothing of when and on whose machine.
 std::string Page(const Results& results);

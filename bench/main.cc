@@ -29,10 +29,11 @@ int main(int argc, char** argv) {
   bench::Collector collector;
   if (benchmark::RunSpecifiedBenchmarks(&collector) == 0) return 2;
   std::fputs(bench::Table(collector.results()).c_str(), stdout);
-  if (page.empty()) return 0;
+  const int verdict = bench::AllMet(collector.results()) ? 0 : 1;
+  if (page.empty()) return verdict;
   std::ofstream out(page);
   out << bench::Page(collector.results()) << std::flush;
-  if (out.good()) return 0;
+  if (out.good()) return verdict;
   std::fprintf(stderr, "ckpt_bench: cannot write %s\n", page.c_str());
   return 2;
 }

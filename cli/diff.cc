@@ -68,6 +68,16 @@ int Trouble(const base::Error& error) {
   return kExitTrouble;
 }
 
+uint64_t PagesOf(const ckpt::MemorySource& source) {
+  uint64_t pages = 0;
+  for (const ckpt_pb::Mm& mm : source.processes().mm()) {
+    for (const ckpt_pb::Vma& vma : source.vmas(mm.objref()).vma()) {
+      pages += (vma.end() - vma.start()) / base::kPageSize;
+    }
+  }
+  return pages;
+}
+
 int Diff(const DiffCommand& command) {
   const base::Result<std::unique_ptr<Memory>> a = Memory::Open(command.a, command.memory);
   if (!a) return Trouble(a.error());
@@ -75,6 +85,8 @@ int Diff(const DiffCommand& command) {
   if (!b) return Trouble(b.error());
   restore::DiffOptions options;
   options.stop = &g_stop;
+  Progress progress("diff", PagesOf((*a)->source()));
+  options.progress = [&](uint64_t pages) { progress.Update(pages); };
   const base::Result<restore::DiffReport> report = restore::Diff((*a)->source(), (*b)->source(), options);
   if (!report) return PrintError(report.error());
   if (command.json) {

@@ -49,12 +49,19 @@ base::Result<void> CheckLabel(const workload::Script& script, const std::string&
                     std::string(workload::kEndLabel).c_str());
 }
 
+workload::Options RunProgress::Options(const std::string& disk_dir) {
+  return {.disk_dir = disk_dir, .stop = &g_stop, .busy = [this] {
+            if (executor_ != nullptr) progress_.Update(executor_->steps_done());
+          }};
+}
+
 base::Result<RunToLabel> RunWorkloadTo(const std::string& path, const std::string& label,
                                        const MemoryOptions& options) {
   const workload::Script script = TRY(workload::Script::Load(path));
   TRY_VOID(CheckLabel(script, label));
-  const auto executor =
-      TRY(workload::Executor::Start(script, {.disk_dir = options.disk_dir, .stop = &g_stop}));
+  RunProgress progress("run", script);
+  const auto executor = TRY(workload::Executor::Start(script, progress.Options(options.disk_dir)));
+  progress.Watch(*executor);
   RunToLabel run;
   TRY_VOID(executor->Run(
       [&](mm::Machine&, const workload::CheckpointRequest& request) -> base::Result<workload::Next> {

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "ckpt/model_source.h"
+#include "cli/print.h"
 #include "mm/machine.h"
 #include "restore/restore.h"
 #include "workload/executor.h"
@@ -28,6 +29,20 @@ struct RestoredImage {
 base::Result<RestoredImage> RestoreImage(std::unique_ptr<image::Reader> image, const MemoryOptions& options);
 
 // A workload run up to a label.
+// Shows how far a run of a workload is, in steps, on a terminal. Hand Options() to the executor, and then the
+// executor to Watch(). Must outlive the run.
+class RunProgress {
+ public:
+  RunProgress(const std::string& what, const workload::Script& script)
+      : progress_(what + " '" + base::Printable(script.path()) + "'", script.steps().size()) {}
+  workload::Options Options(const std::string& disk_dir);
+  void Watch(const workload::Executor& executor) { executor_ = &executor; }
+
+ private:
+  Progress progress_;
+  const workload::Executor* executor_ = nullptr;
+};
+
 struct RunToLabel {
   std::unique_ptr<mm::Machine> machine;
   std::vector<mm::Pid> pids;

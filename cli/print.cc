@@ -149,7 +149,7 @@ void Progress::Update(uint64_t done) {
                  std::string(kWidth - full, '.').c_str(),
                  static_cast<unsigned long long>(std::min(done, total_) * 100 / total_));
   } else {
-    std::fprintf(stderr, "\r%s %llu\033[K", what_.c_str(), static_cast<unsigned long long>(done));
+    std::fprintf(stderr, "\r%s %llu pages\033[K", what_.c_str(), static_cast<unsigned long long>(done));
   }
   std::fflush(stderr);
 }

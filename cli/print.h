@@ -49,6 +49,7 @@ nlohmann::ordered_json TotalsJson(const ckpt_pb::Totals& totals);
 // A progress line on standard error when that is a terminal, from the second second on.
 class Progress {
  public:
+  // `total` 0: unknown; then `done` is shown, in pages.
   Progress(std::string what, uint64_t total);
   ~Progress();
   void Update(uint64_t done);

@@ -69,13 +69,15 @@ base::Result<std::optional<workload::Script>> CheckCommand(RestoreCommand& comma
 // The rest of the workload, from the checkpoint on. `machine` is what it leaves.
 base::Result<void> Resume(const RestoreCommand& command, const workload::Script& script,
                           RestoredImage& restored, CheckpointWriter& writer, uint64_t& steps) {
-  workload::Options options{.disk_dir = command.memory.disk_dir, .stop = &g_stop};
+  RunProgress progress("resume", script);
+  workload::Options options = progress.Options(command.memory.disk_dir);
   options.after_step = [&](mm::Machine& machine, const std::string& where) -> base::Result<void> {
     ++steps;
     return command.validate ? Validated(machine, where) : base::Result<void>{};
   };
   const auto executor = TRY(workload::Executor::Resume(script, std::move(restored.machine),
                                                        restored.image->workload_state(), std::move(options)));
+  progress.Watch(*executor);
   TRY_VOID(executor->Run(std::ref(writer)));
   restored.machine = executor->TakeMachine();
   return {};

@@ -66,17 +66,18 @@ base::Result<void> CheckLabels(const RunCommand& command, const workload::Script
 base::Result<void> RunIt(const RunCommand& command) {
   const workload::Script script = TRY(workload::Script::Load(command.workload));
   TRY_VOID(CheckLabels(command, script));
-  workload::Options options{.disk_dir = command.disk_dir, .stop = &g_stop};
-  Progress progress("run " + base::Printable(command.workload), 0);
+  RunProgress progress("run", script);
+  workload::Options options = progress.Options(command.disk_dir);
   uint64_t steps = 0;
   options.after_step = [&](mm::Machine& machine, const std::string& where) -> base::Result<void> {
-    progress.Update(++steps);
+    ++steps;
     if (!command.validate) return {};
     const std::optional<std::string> broken = mm::Validate(machine, mm::Depth::kDeep);
     if (!broken) return {};
     return base::Fail(base::Code::kExpectation, "%s: broken invariant %s", where.c_str(), broken->c_str());
   };
   const auto executor = TRY(workload::Executor::Start(script, options));
+  progress.Watch(*executor);
   CheckpointWriter writer(command.checkpoint);
   TRY_VOID(executor->Run(std::ref(writer)));
   if (command.text_dump) PrintText(mm::TextDump(executor->machine()));

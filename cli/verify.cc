@@ -2,6 +2,7 @@
 #include "proto/verify.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 
 #include "base/units.h"
@@ -25,10 +26,12 @@ int Verify(const VerifyCommand& command) {
   int worst = kExitGood;
   nlohmann::ordered_json results = nlohmann::ordered_json::array();
   for (const std::string& path : command.images) {
-    Progress progress("verify " + base::Printable(path), 0);
+    std::error_code unknown;
+    const uintmax_t bytes = std::filesystem::file_size(path, unknown);
+    Progress progress("verify '" + base::Printable(path) + "'", unknown ? 0 : bytes);
     image::VerifyOptions options;
     options.stop = &g_stop;
-    options.progress = [&](uint64_t bytes) { progress.Update(bytes); };
+    options.progress = [&](uint64_t done) { progress.Update(done); };
     const base::Result<image::VerifyReport> report = image::Verify(path, options);
     if (!report) {
       worst = std::max(worst, ExitOf(report.error().code));

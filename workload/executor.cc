@@ -94,7 +94,8 @@ Executor::Executor(const Script& script, Options options)
                                                  .actors = {},
                                                  .next_pid = 1,
                                                  .disk_dir = options_.disk_dir,
-                                                 .stop = options_.stop})) {}
+                                                 .stop = options_.stop,
+                                                 .busy = options_.busy})) {}
 
 Executor::~Executor() = default;
 

@@ -40,6 +40,8 @@ struct Options {
   std::string disk_dir = {};
   // Looked at between steps and inside long ones: true ends the run with kInterrupted.
   const std::atomic<bool>* stop = nullptr;
+  // Called now and then while a step runs, and between steps: for showing that it goes on.
+  std::function<void()> busy = nullptr;
   // Called after every step that was done, those inside a repeat too; `where` is "FILE:LINE: step OP".
   // An error ends the run.
   std::function<base::Result<void>(mm::Machine&, const std::string& where)> after_step = nullptr;

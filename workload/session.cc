@@ -54,6 +54,8 @@ base::Result<mm::FilePtr> FindFile(StepContext& context, const std::string& name
 }
 
 base::Result<void> CheckStop(const Session& session) {
+  constexpr uint32_t kChecksPerSign = 256;
+  if (session.busy && ++session.checks % kChecksPerSign == 0) session.busy();
   if (session.stop == nullptr || !session.stop->load(std::memory_order_relaxed)) return {};
   return base::Fail(base::Code::kInterrupted, "interrupted");
 }

@@ -33,6 +33,8 @@ struct Session {
   mm::Pid next_pid = 1;
   std::string disk_dir;
   const std::atomic<bool>* stop = nullptr;
+  std::function<void()> busy = nullptr;
+  mutable uint32_t checks = 0;  // of CheckStop
 };
 
 // How a step ended.
@@ -92,7 +94,7 @@ base::Result<Range> ResolveRange(StepContext& context, const Op& op) {
 // kInvalid if the machine has no file of that name (one that an image did not hold).
 base::Result<mm::FilePtr> FindFile(StepContext& context, const std::string& name);
 
-// kInterrupted once the user has asked to stop.
+// kInterrupted once the user has asked to stop. Long steps ask often, and are seen to be busy by that.
 base::Result<void> CheckStop(const Session& session);
 
 StepResult Failed(mm::SysError error);

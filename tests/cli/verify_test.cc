@@ -40,6 +40,7 @@ class Damage : public Commands {
     }
     EXPECT_TRUE(Refused(Ckpt({"restore", name, "-o", "out.img"}), 2, name));
     EXPECT_FALSE(Exists("out.img"));
+    EXPECT_TRUE(Refused(Ckpt({"diff", name, name}), 2, name));
   }
 
   // The lengths within 4 KiB of the start and of the end, all or each `step`-th and the ends.

@@ -250,7 +250,7 @@ void RunSeeds(uint64_t seed, const Semantics& semantics, std::chrono::millisecon
     RunSeed(std::strtoull(wanted, nullptr, 0), semantics);
     return;
   }
-  if (std::getenv("CKPT_LONG") != nullptr) budget *= 60;
+  if (std::getenv("CKPT_LONG") != nullptr) budget *= 20;
   const auto end = std::chrono::steady_clock::now() + budget;
   int runs = 0;
   for (; std::chrono::steady_clock::now() < end; ++seed, ++runs) {
