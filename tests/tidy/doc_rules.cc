@@ -61,8 +61,7 @@ std::set<std::string> Words(const std::string& field) {
 
 // What a scenario can wait for.
 const std::set<std::string>& Waits() {
-  static const std::set<std::string> waits = {"swap", "rmap", "a second CPU", "hinting", "image hardening",
-                                              "live"};
+  static const std::set<std::string> waits = {"a second CPU", "hinting", "image hardening", "live"};
   return waits;
 }
 

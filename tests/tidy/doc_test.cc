@@ -88,12 +88,12 @@ TEST(Scenarios, LiesAreFound) {
     return CheckScenarios({"docs/scenarios.md", text}, {"M01", "M02"}, tests).size();
   };
   const std::string m01 = "| M01 | what | mm | - |\n";
-  const std::string m02 = "| M02 | what | mm | swap |\n";
+  const std::string m02 = "| M02 | what | mm | hinting |\n";
   EXPECT_EQ(count(m01 + m02), 0u);
   EXPECT_EQ(count(m01), 1u) << "an id without a row";
   EXPECT_EQ(count(m01 + m02 + m02), 1u) << "a row twice";
-  EXPECT_EQ(count(m01 + m02 + "| M03 | what | - | swap |\n"), 1u) << "an id that nobody knows";
-  EXPECT_EQ(count(m01 + "| M02 | what | - | swap |\n"), 1u) << "said to wait, and there is a test";
+  EXPECT_EQ(count(m01 + m02 + "| M03 | what | - | hinting |\n"), 1u) << "an id that nobody knows";
+  EXPECT_EQ(count(m01 + "| M02 | what | - | hinting |\n"), 1u) << "said to wait, and there is a test";
   EXPECT_EQ(count(m01 + "| M02 | what | mm, proto | - |\n"), 1u) << "a test that is not there";
   EXPECT_EQ(count(m01 + "| M02 | what | mm | better times |\n"), 1u) << "waits for nothing real";
   EXPECT_EQ(count(m01 + "| M02 | what | mm |\n"), 1u) << "a field is missing";
