@@ -11,6 +11,11 @@ namespace base {
 [[noreturn]] void CheckFailed(const char* file, int line, const char* condition,
                               const std::string& detail = {});
 
+// Set by who can go on after a CHECK that failed in code which it runs (the search of mm/explore.h): called
+// with the line instead of the end of the process. It must not return. Of this thread; nullptr: none.
+using CheckHook = void (*)(const std::string& line);
+void SetCheckHook(CheckHook hook);
+
 }  // namespace base
 
 #define CHECK(condition)                                   \

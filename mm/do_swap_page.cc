@@ -19,7 +19,7 @@ bool MapSwapped(const Fault& f, Pfn pfn, SwpEntry entry) {
   ++f.mm.anon_rss;
   f.frames().get_page(pfn);
   page_add_anon_rmap(machine, pfn, f.vma, f.addr);
-  *f.entry = mk_pte(pfn, bits);
+  set_pte(*f.entry, mk_pte(pfn, bits));
   swap_free(machine, entry);
   if (vm_swap_full(machine) || (f.vma.flags & VM_LOCKED) != 0) try_to_free_swap(machine, pfn);
   return write_left;
@@ -30,15 +30,23 @@ bool MapSwapped(const Fault& f, Pfn pfn, SwpEntry entry) {
 VmFault DoSwapPage(const Fault& f) {
   Machine& machine = f.machine();
   const SwpEntry entry = pte_to_swp_entry(f.orig);
-  if (machine.swap == nullptr || !machine.swap->valid(entry)) return VM_FAULT_SIGBUS;  // a bad entry
   bool major = false;
   const SysResult<Pfn> read = read_swap_cache(machine, entry, &major);
   VmFault result = major ? VM_FAULT_MAJOR : VM_FAULT_MINOR;
-  // Not to be had; or somebody else brought it in meanwhile.
-  if (!read) return *f.entry == f.orig ? VM_FAULT_OOM : result;
+  // Not to be had, or a bad entry; or somebody else brought it in meanwhile.
+  if (!read) {
+    if (pte_read(*f.entry) != f.orig) return result;
+    return read.error().err == EINVAL ? VM_FAULT_SIGBUS : VM_FAULT_OOM;
+  }
   const Pfn pfn = *read;
   Page& page = f.frames().at(pfn);
   lock_page(page);
+  // Until it was locked the page could leave the swap cache, and its slot could come to hold something else.
+  if (!page.swapcache() || page.slot != entry) {
+    unlock_page(page);
+    machine.frames.put_page(pfn);
+    return result;
+  }
   machine.points.Reach(Point::kSwapinBeforeRevalidate);
   f.mm.page_table_lock.lock();
   bool write_left = false;
@@ -51,7 +59,7 @@ VmFault DoSwapPage(const Fault& f) {
   }
   f.mm.page_table_lock.unlock();
   // A page that could not be read is of no use to anybody: the next fault tries the device again.
-  if (!page.uptodate() && page.swapcache() && page.count == 2) delete_from_swap_cache(machine, pfn);
+  if (!page.uptodate()) remove_swap_mapping(machine, pfn);
   unlock_page(page);
   machine.frames.put_page(pfn);
   if (!write_left) return result;

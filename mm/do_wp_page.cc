@@ -6,11 +6,11 @@
 namespace mm {
 namespace {
 
-// do_wp_page's end: the copy that breaks COW. `old_page` is kNoPfn for the zero page and raw frames.
+// do_wp_page's end: the copy that breaks COW. `old_page`, to which the caller took a reference that is given
+// back here, is kNoPfn for the zero page and raw frames.
 VmFault CowBreak(const Fault& f, Pfn old_page) {
   Machine& machine = f.machine();
   Frames& frames = f.frames();
-  if (old_page != kNoPfn) frames.get_page(old_page);
   const Pfn source = pte_pfn(f.orig);
   const Pfn copy = alloc_page(machine, source == kZeroPfn ? Fill::kZero : Fill::kUninitialized);
   if (copy == kNoPfn) {
@@ -18,7 +18,10 @@ VmFault CowBreak(const Fault& f, Pfn old_page) {
     return VM_FAULT_OOM;
   }
   f.vma.anon_vma = true;
-  if (source != kZeroPfn) frames.copy_page(copy, source);
+  if (source != kZeroPfn) {
+    uses(frames.bytes(source), false);
+    frames.copy_page(copy, source);
+  }
   frames.at(copy).flags |= PG_uptodate;
   machine.points.Reach(Point::kWpBeforeRevalidate);
 
@@ -38,8 +41,9 @@ VmFault CowBreak(const Fault& f, Pfn old_page) {
       machine.points.Reach(Point::kCowBetweenPteAndRmap);
     }
     if (old_page == kNoPfn) ++f.mm.anon_rss;
+    ptep_get_and_clear(*f.entry);  // ptep_clear_flush: nobody goes on with the old page
     page_add_new_anon_rmap(machine, copy, f.vma, f.addr);
-    *f.entry = mk_pte(copy, kPteYoung | kPteDirty | maybe_mkwrite(f.vma) | ProtBits(f.vma));
+    set_pte(*f.entry, mk_pte(copy, kPteYoung | kPteDirty | maybe_mkwrite(f.vma) | ProtBits(f.vma)));
     if (machine.sem().cow_rmap_order == CowRmapOrder::kAfterPte) {
       machine.points.Reach(Point::kCowBetweenPteAndRmap);
       drop_old_rmap();
@@ -94,10 +98,11 @@ VmFault DoWpPage(const Fault& f) {
     reuse = true;
   }
   if (reuse) {
-    *f.entry = pte_set(f.orig, kPteYoung | kPteDirty | maybe_mkwrite(f.vma));
+    ptep_set_bits(*f.entry, kPteYoung | kPteDirty | maybe_mkwrite(f.vma));
     f.mm.page_table_lock.unlock();
     return VM_FAULT_WRITE;
   }
+  if (old_page != kNoPfn) f.frames().get_page(old_page);
   f.mm.page_table_lock.unlock();
   return CowBreak(f, old_page);
 }

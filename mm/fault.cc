@@ -1,7 +1,5 @@
 #include "mm/fault.h"
 
-#include <mutex>
-
 #include "mm/fault_paths.h"
 #include "mm/rmap.h"
 
@@ -10,16 +8,16 @@ namespace {
 
 VmFault DoAnonymousPage(const Fault& f) {
   if (!f.is_write() && f.machine().sem().anon_read_fault != AnonReadFault::kNewPage) {
-    std::lock_guard guard(f.mm.page_table_lock);
+    Guard guard(f.mm.page_table_lock);
     if (!pte_none(*f.entry)) return VM_FAULT_MINOR;
     const uint64_t bits = kPteYoung | ProtBits(f.vma);
     if (f.machine().sem().anon_read_fault == AnonReadFault::kZeroPage) {
-      *f.entry = mk_pte(kZeroPfn, bits | kPteSpecial);
+      set_pte(*f.entry, mk_pte(kZeroPfn, bits | kPteSpecial));
     } else {
       f.frames().get_page(kZeroPfn);
       page_add_file_rmap(f.machine(), kZeroPfn, f.mm, f.addr);
       ++f.mm.file_rss;
-      *f.entry = mk_pte(kZeroPfn, bits);
+      set_pte(*f.entry, mk_pte(kZeroPfn, bits));
     }
     return VM_FAULT_MINOR;
   }
@@ -28,7 +26,7 @@ VmFault DoAnonymousPage(const Fault& f) {
   if (pfn == kNoPfn) return VM_FAULT_OOM;
   f.vma.anon_vma = true;
   f.frames().at(pfn).flags |= PG_uptodate;
-  std::lock_guard guard(f.mm.page_table_lock);
+  Guard guard(f.mm.page_table_lock);
   if (!pte_none(*f.entry)) {
     f.frames().put_page(pfn);
     return VM_FAULT_MINOR;
@@ -36,7 +34,7 @@ VmFault DoAnonymousPage(const Fault& f) {
   ++f.mm.anon_rss;
   page_add_new_anon_rmap(f.machine(), pfn, f.vma, f.addr);
   const uint64_t written = f.is_write() ? kPteDirty | maybe_mkwrite(f.vma) : 0;
-  *f.entry = mk_pte(pfn, kPteYoung | written | ProtBits(f.vma));
+  set_pte(*f.entry, mk_pte(pfn, kPteYoung | written | ProtBits(f.vma)));
   return VM_FAULT_MINOR;
 }
 
@@ -62,6 +60,7 @@ Pfn FilePage(const Fault& f, Pgoff index, VmFault* result) {
     const Pfn pfn = find_lock_page(f.machine(), file.mapping, index);
     if (pfn == kNoPfn) continue;  // it was truncated or dropped meanwhile: look again
     if (index < file.size_pages()) return pfn;
+    drop_past_eof(f.machine(), file, pfn);
     unlock_page(f.frames().at(pfn));
     f.frames().put_page(pfn);
   }
@@ -80,7 +79,7 @@ bool InstallFilePage(const Fault& f, Pfn pfn, bool anon) {
     ++f.mm.file_rss;
     page_add_file_rmap(f.machine(), pfn, f.mm, f.addr);
   }
-  *f.entry = mk_pte(pfn, bits);
+  set_pte(*f.entry, mk_pte(pfn, bits));
   return true;
 }
 
@@ -88,6 +87,7 @@ bool InstallFilePage(const Fault& f, Pfn pfn, bool anon) {
 Pfn EarlyCow(const Fault& f, Pfn page) {
   const Pfn copy = alloc_page(f.machine(), Fill::kUninitialized);
   if (copy == kNoPfn) return kNoPfn;
+  uses(f.frames().bytes(page), false);
   f.frames().copy_page(copy, page);
   f.frames().at(copy).flags |= PG_uptodate;
   f.vma.anon_vma = true;
@@ -97,11 +97,19 @@ Pfn EarlyCow(const Fault& f, Pfn page) {
 // A page that is about to be mapped where its index does not say: its ptes go on a chain.
 VmFault ConvertForNonlinear(Machine& machine, Pfn pfn, bool is_locked) {
   Page& page = machine.frames.at(pfn);
-  if ((page.flags & PG_anon) != 0) return 0;
+  if (page_is_chained(page)) return 0;
   if (!is_locked) lock_page(page);
   const SysResult<void> converted = page_convert_anon(machine, pfn);
   if (!is_locked) unlock_page(page);
   return converted ? 0 : VM_FAULT_OOM;
+}
+
+// A page that a truncate raced with must not stay behind the end of the file.
+void DropIfPastEof(const Fault& f, Pfn pfn) {
+  Page& page = f.frames().at(pfn);
+  lock_page(page);
+  drop_past_eof(f.machine(), *f.vma.file, pfn);
+  unlock_page(page);
 }
 
 // __do_fault: a missing page of a file or object, at page `index` of it. With TruncateRace::kPageLock
@@ -112,6 +120,7 @@ VmFault DoFault(const Fault& f, Pgoff index) {
   Mapping& mapping = f.vma.file->mapping;
   for (;;) {
     VmFault result = VM_FAULT_MINOR;
+    racy_read(&mapping.truncate_count, "truncate_count");
     const uint64_t sequence = mapping.truncate_count;
     const Pfn cached = FilePage(f, index, &result);
     if (cached == kNoPfn) return result;
@@ -125,11 +134,16 @@ VmFault DoFault(const Fault& f, Pgoff index) {
       failed = ConvertForNonlinear(f.machine(), page, page_lock);
     }
     if (failed == 0) {
-      std::lock_guard guard(f.mm.page_table_lock);
+      Guard guard(f.mm.page_table_lock);
+      uses(&mapping.truncate_count, false);
       retry = !page_lock && mapping.truncate_count != sequence;
       installed = !retry && InstallFilePage(f, page, anon);
     }
-    if (page_lock) unlock_page(f.frames().at(cached));
+    if (page_lock) {
+      unlock_page(f.frames().at(cached));
+    } else if (retry) {
+      DropIfPastEof(f, cached);
+    }
     if (!installed) f.frames().put_page(page == kNoPfn ? cached : page);
     if (failed != 0) return failed;
     if (anon) f.frames().put_page(cached);
@@ -150,8 +164,8 @@ VmFault DoFilePage(const Fault& f) {
 // "[vdso]" and its like: pages of the kernel's own, which the model keeps empty.
 VmFault DoSpecialFault(const Fault& f) {
   if (f.is_write()) return VM_FAULT_SIGBUS;
-  std::lock_guard guard(f.mm.page_table_lock);
-  *f.entry = mk_pte(kZeroPfn, kPteYoung | kPteSpecial);
+  Guard guard(f.mm.page_table_lock);
+  if (pte_none(*f.entry)) set_pte(*f.entry, mk_pte(kZeroPfn, kPteYoung | kPteSpecial));
   return VM_FAULT_MINOR;
 }
 
@@ -170,7 +184,7 @@ VmFault HandlePteFault(const Fault& f) {
     return VM_FAULT_MINOR;
   }
   if (f.is_write() && !pte_write(f.orig)) return DoWpPage(f);
-  *f.entry = pte_set(f.orig, kPteYoung | (f.is_write() ? kPteDirty : 0));
+  ptep_set_bits(*f.entry, kPteYoung | (f.is_write() ? kPteDirty : 0));
   f.mm.page_table_lock.unlock();
   return VM_FAULT_MINOR;
 }
@@ -192,7 +206,7 @@ VmFault handle_mm_fault(MmStruct& mm, Vma& vma, Vaddr addr, Write write) {
   const Vaddr page_addr = base::PageAlignDown(addr);
   if (!may_grow_page_table(mm, page_addr, 1)) return VM_FAULT_OOM;
   Pte* entry = mm.pgtable.alloc(page_addr);
-  const VmFault result = HandlePteFault({mm, vma, page_addr, write, entry, *entry});
+  const VmFault result = HandlePteFault({mm, vma, page_addr, write, entry, pte_read(*entry)});
   if ((result & VM_FAULT_MAJOR) != 0) {
     ++mm.maj_flt;
     ++mm.machine.vmstat.pgmajfault;
@@ -206,7 +220,7 @@ void install_anon_page(Vma& vma, Vaddr addr, Pfn pfn, Shared share) {
   MmStruct& mm = *vma.mm;
   CHECK(vma.start <= addr && addr < vma.end && !vma.is_shared());
   vma.anon_vma = true;
-  std::lock_guard guard(mm.page_table_lock);
+  Guard guard(mm.page_table_lock);
   Pte* entry = mm.pgtable.alloc(addr);
   CHECK(pte_none(*entry));
   Page& page = mm.machine.frames.at(pfn);
@@ -217,27 +231,27 @@ void install_anon_page(Vma& vma, Vaddr addr, Pfn pfn, Shared share) {
     page.flags |= PG_uptodate;
     page_add_new_anon_rmap(mm.machine, pfn, vma, addr);
   }
-  *entry = mk_pte(pfn, kPteYoung | kPteDirty | ProtBits(vma));
+  set_pte(*entry, mk_pte(pfn, kPteYoung | kPteDirty | ProtBits(vma)));
 }
 
 void install_swap_entry(Vma& vma, Vaddr addr, SwpEntry entry) {
   CHECK(vma.start <= addr && addr < vma.end && !vma.is_shared());
   vma.anon_vma = true;
-  std::lock_guard guard(vma.mm->page_table_lock);
+  Guard guard(vma.mm->page_table_lock);
   Pte* pte = vma.mm->pgtable.alloc(addr);
   CHECK(pte_none(*pte));
-  *pte = swp_entry_to_pte(entry);
+  set_pte(*pte, swp_entry_to_pte(entry));
 }
 
 void make_writable(Vma& vma) {
   if (vma.is_shared() || (vma.flags & VM_WRITE) == 0) return;
   const Frames& frames = vma.mm->machine.frames;
-  std::lock_guard guard(vma.mm->page_table_lock);
+  Guard guard(vma.mm->page_table_lock);
   vma.mm->pgtable.walk(vma.start, vma.end, [&](Vaddr, Pte& pte) {
     if (!pte_present(pte) || vm_normal_page(pte) == kNoPfn) return;
     const Page& page = frames.at(pte_pfn(pte));
     const bool alone = page.mapcount == 1 && page_swapcount(vma.mm->machine, page) == 0;
-    if (PageAnon(page) && alone && pte_dirty(pte)) pte = pte_set(pte, kPteWrite);
+    if (PageAnon(page) && alone && pte_dirty(pte)) ptep_set_bits(pte, kPteWrite);
   });
 }
 

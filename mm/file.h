@@ -7,8 +7,9 @@
 //   C3  i_mmap holds exactly the private vmas that map the file, i_mmap_shared the shared ones.
 //   C4  A clean up-to-date cached page of a regular file equals its page on disk.
 //
-// Locks: i_shared_sem guards the vma lists and serialises truncate; the page lock guards a cached
-// page's place in the cache (see sync.h for the order).
+// Locks: i_mutex serialises what changes the size or the bytes by call (truncate, write, hole punch);
+// i_shared_sem guards the vma lists; tree_lock the cache; the page lock a cached page's place in it (cpu.h
+// has the order).
 #pragma once
 
 #include <cstdint>
@@ -40,8 +41,9 @@ struct Mapping {
   VmaTree i_mmap;                            // private vmas
   VmaTree i_mmap_shared;                     // shared ones, the non-linear among them
   std::vector<Vma*> i_mmap_nonlinear;        // the non-linear ones, in the order they became that
-  Semaphore i_shared_sem;
-  uint64_t truncate_count = 0;  // 2.6.11's guard of faults against truncates
+  SharedSem i_shared_sem;
+  Lock<LockClass::kTreeLock> tree_lock;  // pages, swapped
+  uint64_t truncate_count = 0;           // 2.6.11's guard of faults against truncates
 };
 
 enum class FileKind : uint8_t { kRegular, kShmem, kDevZero };
@@ -62,7 +64,15 @@ class File {
   FileKind kind() const { return kind_; }
   Disk* disk() { return disk_.get(); }
   const Disk* disk() const { return disk_.get(); }
-  uint64_t size_pages() const { return base::PagesFor(i_size); }
+  uint64_t i_size_read(Where where = Where::current()) const {
+    racy_read(&i_size, "i_size", where);
+    return i_size;
+  }
+  void i_size_write(uint64_t size, Where where = Where::current()) {
+    racy_change(&i_size, "i_size", where);
+    i_size = size;
+  }
+  uint64_t size_pages(Where where = Where::current()) const { return base::PagesFor(i_size_read(where)); }
   // Has vm_ops with a fault method. A private mapping of /dev/zero has a file and no vm_ops (C20).
   bool has_fault() const { return kind_ != FileKind::kDevZero; }
 
@@ -72,7 +82,8 @@ class File {
   FileKind kind_;
 
  public:
-  uint64_t i_size;  // bytes
+  InodeMutex i_mutex;
+  uint64_t i_size;  // bytes; read without a lock: i_size_read()
   Mapping mapping;
   bool deleted = false;   // unlinked: lives on while it is mapped
   bool swapfile = false;  // in use as swap: shrinking it is ETXTBSY
@@ -86,18 +97,38 @@ using FilePtr = std::shared_ptr<File>;
 // ---- page cache (filemap.cc) ----
 
 // The cached page with a reference taken, or kNoPfn.
-Pfn find_get_page(Machine& machine, Mapping& mapping, Pgoff index);
+Pfn find_get_page(Machine& machine, Mapping& mapping, Pgoff index, Where where = Where::current());
+// The first cached page of [*next, end) with a reference, or kNoPfn; *next is the index behind it then.
+Pfn find_get_next_page(Machine& machine, Mapping& mapping, Pgoff* next, Pgoff end);
 // The same, locked, and still in the cache at that index.
 Pfn find_lock_page(Machine& machine, Mapping& mapping, Pgoff index);
-// Puts a locked page that is in no cache into this one; the cache takes a reference of its own.
-void add_to_page_cache(Machine& machine, Mapping& mapping, Pgoff index, Pfn pfn);
+// Puts a locked page that is in no cache into this one; the cache takes a reference of its own. false: the
+// cache, or swap, has a page of that index already.
+bool add_to_page_cache(Machine& machine, Mapping& mapping, Pgoff index, Pfn pfn);
 // Takes a locked page out of its cache and drops the cache's reference. The mapping word becomes 0
 // even while the page is mapped (truncate_complete_page).
 void remove_from_page_cache(Machine& machine, Pfn pfn);
+// The same if nobody but the cache and the caller knows of the page and it is clean (INV-M14): looked at
+// where no lookup can come between.
+bool remove_mapping(Machine& machine, Pfn pfn);
+// Takes a locked page of an object out of its cache, and has the object name `slot` for it instead; false
+// when somebody but the cache and the caller knows of the page.
+bool shmem_to_swap(Machine& machine, Pfn pfn, uint32_t slot);
+// The other way: the locked, new page stands in the cache for the slot that the object named, which is the
+// caller's then. 0: it names none.
+uint32_t shmem_from_swap(Machine& machine, Mapping& mapping, Pgoff index, Pfn pfn);
+bool shmem_is_swapped(Mapping& mapping, Pgoff index);
+// The first page of the object that is in swap; ~0: none.
+Pgoff shmem_first_swapped(Mapping& mapping);
+// Takes a locked page that lies behind the end of the file, and that nobody maps, out of its cache: a reader
+// brought it in while the file was cut.
+void drop_past_eof(Machine& machine, File& file, Pfn pfn);
+// Clears PG_writeback, at the end of the write.
+void end_page_writeback(Machine& machine, Pfn pfn);
 // The page with a reference, up to date, read from disk (or made, for shmem) if it is not cached.
 // ENOMEM or EIO. Does not look at i_size. *major is set when the disk was read.
 SysResult<Pfn> read_cache_page(Machine& machine, File& file, Pgoff index, bool* major = nullptr);
-void set_page_dirty(Machine& machine, Pfn pfn);
+void set_page_dirty(Machine& machine, Pfn pfn, Where where = Where::current());
 
 // read(2), write(2) at an offset. read stops at the end of the file. write extends it, stops at
 // `limit` (RLIMIT_FSIZE) and answers EFBIG with SIGXFSZ when it could write nothing. On ENOMEM or EIO

@@ -26,9 +26,11 @@ SysResult<void> LockAndWrite(Machine& machine, File& file, Pfn pfn) {
   Page& page = machine.frames.at(pfn);
   lock_page(page);
   SysResult<void> written;
+  wait_on_page_writeback(page);
   // Unless it was truncated while we waited for the lock.
   if (FileMapping(page) == &file.mapping) written = writepage(machine, file, pfn);
   unlock_page(page);
+  wait_on_page_writeback(page);
   return written;
 }
 
@@ -54,10 +56,13 @@ SysResult<void> writepage(Machine& machine, File& file, Pfn pfn) {
     const uint64_t keep = file.i_size > start ? file.i_size - start : 0;
     std::memset(machine.frames.bytes(pfn) + keep, 0, kPageSize - keep);
   }
+  racy_change(&page.flags, "PG_dirty");
   ClearPageDirty(machine, page);
   page.flags |= PG_writeback;
+  uses(machine.frames.bytes(pfn), false);
+  uses(file.disk(), true);
   const SysResult<void> written = file.disk()->WritePage(page.index, SpanOf(machine, pfn));
-  page.flags &= ~PG_writeback;
+  end_of_io([&machine, pfn] { end_page_writeback(machine, pfn); });
   if (written) {
     ++machine.vmstat.pgpgout;
   } else {
@@ -67,16 +72,35 @@ SysResult<void> writepage(Machine& machine, File& file, Pfn pfn) {
 }
 
 void zero_cached(Machine& machine, File& file, Pgoff index, size_t from, size_t to) {
-  if (file.mapping.swapped.contains(index)) return shmem_zero_swapped(machine, file.mapping, index, from, to);
-  const Pfn pfn = find_get_page(machine, file.mapping, index);
+  if (shmem_zero_swapped(machine, file.mapping, index, from, to)) return;
+  const Pfn pfn = find_lock_page(machine, file.mapping, index);
   if (pfn == kNoPfn) return;
+  uses(machine.frames.bytes(pfn), true);
   std::memset(machine.frames.bytes(pfn) + from, 0, to - from);
+  unlock_page(machine.frames.at(pfn));
   machine.frames.put_page(pfn);
 }
 
-Pfn find_get_page(Machine& machine, Mapping& mapping, Pgoff index) {
+void end_page_writeback(Machine& machine, Pfn pfn) {
+  Page& page = machine.frames.at(pfn);
+  racy_change(&page.flags, "PG_writeback");
+  CHECK((page.flags & PG_writeback) != 0);
+  page.flags &= ~PG_writeback;
+}
+
+Pfn find_get_page(Machine& machine, Mapping& mapping, Pgoff index, Where where) {
+  Guard guard(mapping.tree_lock, where);
   const auto found = mapping.pages.find(index);
   if (found == mapping.pages.end()) return kNoPfn;
+  machine.frames.get_page(found->second);
+  return found->second;
+}
+
+Pfn find_get_next_page(Machine& machine, Mapping& mapping, Pgoff* next, Pgoff end) {
+  Guard guard(mapping.tree_lock);
+  const auto found = mapping.pages.lower_bound(*next);
+  if (found == mapping.pages.end() || found->first >= end) return kNoPfn;
+  *next = found->first + 1;
   machine.frames.get_page(found->second);
   return found->second;
 }
@@ -93,58 +117,198 @@ Pfn find_lock_page(Machine& machine, Mapping& mapping, Pgoff index) {
   }
 }
 
-void add_to_page_cache(Machine& machine, Mapping& mapping, Pgoff index, Pfn pfn) {
+namespace {
+
+// Requires: tree_lock is held, and the cache has no page at `index`.
+void InsertPage(Machine& machine, Mapping& mapping, Pgoff index, Pfn pfn) {
   Page& page = machine.frames.at(pfn);
   CHECK(page.locked() && page.mapping_word == 0);
+  CHECK(mapping.pages.emplace(index, pfn).second);
   machine.frames.get_page(pfn);
   page.mapping_word = reinterpret_cast<uint64_t>(&mapping);
   page.index = index;
-  CHECK(mapping.pages.emplace(index, pfn).second);
+}
+
+// Requires: tree_lock is held, and the page locked. The cache's reference is the caller's from then on.
+void delete_from_page_cache(Machine& machine, Mapping& mapping, Pfn pfn) {
+  Page& page = machine.frames.at(pfn);
+  CHECK(page.locked() && FileMapping(page) == &mapping);
+  uses(&page.flags, true);
+  uses(&page.mapping_word, true);
+  ClearPageDirty(machine, page);
+  CHECK(mapping.pages.erase(page.index) == 1);
+  page.mapping_word = 0;
+}
+
+}  // namespace
+
+bool add_to_page_cache(Machine& machine, Mapping& mapping, Pgoff index, Pfn pfn) {
+  {
+    Guard guard(mapping.tree_lock);
+    if (mapping.swapped.contains(index) || mapping.pages.contains(index)) return false;
+    InsertPage(machine, mapping, index, pfn);
+  }
   lru_cache_add_file(machine, pfn, mapping.host->kind() == FileKind::kShmem);
+  return true;
 }
 
 void remove_from_page_cache(Machine& machine, Pfn pfn) {
-  Page& page = machine.frames.at(pfn);
-  Mapping* mapping = FileMapping(page);
-  CHECK(page.locked() && mapping != nullptr);
-  ClearPageDirty(machine, page);
-  CHECK(mapping->pages.erase(page.index) == 1);
-  page.mapping_word = 0;
+  Mapping* mapping = FileMapping(machine.frames.at(pfn));
+  CHECK(mapping != nullptr);
+  {
+    Guard guard(mapping->tree_lock);
+    delete_from_page_cache(machine, *mapping, pfn);
+  }
   machine.frames.put_page(pfn);
 }
 
-void set_page_dirty(Machine& machine, Pfn pfn) {
+bool remove_mapping(Machine& machine, Pfn pfn) {
+  const Page& page = machine.frames.at(pfn);
+  Mapping* mapping = FileMapping(page);
+  CHECK(page.locked() && mapping != nullptr);
+  {
+    Guard guard(mapping->tree_lock);
+    uses(&page.count, false);
+    uses(&page.flags, false);
+    if (page.count != 2 || page.dirty() || (page.flags & PG_writeback) != 0) return false;
+    delete_from_page_cache(machine, *mapping, pfn);
+  }
+  machine.frames.put_page(pfn);
+  return true;
+}
+
+bool shmem_to_swap(Machine& machine, Pfn pfn, SwpEntry slot) {
+  const Page& page = machine.frames.at(pfn);
+  Mapping* mapping = FileMapping(page);
+  {
+    Guard guard(mapping->tree_lock);
+    uses(&page.count, false);
+    if (page.uptodate() && page.count != 2) return false;
+    CHECK(mapping->swapped.emplace(page.index, slot).second);
+    delete_from_page_cache(machine, *mapping, pfn);
+  }
+  machine.frames.put_page(pfn);
+  return true;
+}
+
+SwpEntry shmem_from_swap(Machine& machine, Mapping& mapping, Pgoff index, Pfn pfn) {
+  SwpEntry slot = kNoSlot;
+  {
+    Guard guard(mapping.tree_lock);
+    const auto found = mapping.swapped.find(index);
+    if (found == mapping.swapped.end()) return kNoSlot;
+    slot = found->second;
+    mapping.swapped.erase(found);
+    InsertPage(machine, mapping, index, pfn);
+  }
+  lru_cache_add_file(machine, pfn, true);
+  return slot;
+}
+
+bool shmem_is_swapped(Mapping& mapping, Pgoff index) {
+  if (mapping.host->kind() != FileKind::kShmem) return false;
+  Guard guard(mapping.tree_lock);
+  return mapping.swapped.contains(index);
+}
+
+Pgoff shmem_first_swapped(Mapping& mapping) {
+  Guard guard(mapping.tree_lock);
+  return mapping.swapped.empty() ? ~Pgoff{0} : mapping.swapped.begin()->first;
+}
+
+void drop_past_eof(Machine& machine, File& file, Pfn pfn) {
   Page& page = machine.frames.at(pfn);
+  CHECK(page.locked());
+  if (FileMapping(page) != &file.mapping || page.index < file.size_pages()) return;
+  wait_on_page_writeback(page);
+  if (page.mapcount == 0) remove_from_page_cache(machine, pfn);
+}
+
+void set_page_dirty(Machine& machine, Pfn pfn, Where where) {
+  Page& page = machine.frames.at(pfn);
+  racy_change(&page.flags, "PG_dirty", where);
   if (page.dirty()) return;
   page.flags |= PG_dirty;
   const Mapping* mapping = FileMapping(page);
   if (mapping != nullptr) ++machine.vmstat.nr_dirty;
 }
 
-SysResult<Pfn> read_cache_page(Machine& machine, File& file, Pgoff index, bool* major) {
-  const Pfn cached = find_get_page(machine, file.mapping, index);
-  if (cached != kNoPfn) return cached;
-  if (file.mapping.swapped.contains(index)) {
-    if (major != nullptr) *major = true;
-    return shmem_swapin(machine, file.mapping, index);
-  }
-  const Pfn pfn = alloc_page(machine, file.disk() == nullptr ? Fill::kZero : Fill::kUninitialized);
-  if (pfn == kNoPfn) return Err(ENOMEM);
-  if (file.disk() != nullptr) {
-    const SysResult<void> read = file.disk()->ReadPage(index, SpanOf(machine, pfn));
-    if (!read) {
-      machine.frames.put_page(pfn);
-      return std::unexpected(read.error());
-    }
-    ++machine.vmstat.pgpgin;
-    if (major != nullptr) *major = true;
-  }
+namespace {
+
+// A cached page that somebody may be reading from disk just now: waits for it. false: it is gone, or could
+// not be read.
+bool WaitUptodate(Machine& machine, Mapping& mapping, Pgoff index, Pfn pfn) {
   Page& page = machine.frames.at(pfn);
+  uses(&page.flags, false);
+  if (page.uptodate()) return true;
   lock_page(page);
-  add_to_page_cache(machine, file.mapping, index, pfn);
-  page.flags |= PG_uptodate;
+  const bool usable = InCacheAt(page, mapping, index) && page.uptodate();
   unlock_page(page);
-  return pfn;
+  return usable;
+}
+
+// A new page of the file, locked and in the cache; kNoPfn with *again set when somebody else was first.
+Pfn NewCachePage(Machine& machine, File& file, Pgoff index, bool* again) {
+  const Pfn pfn = alloc_page(machine, file.disk() == nullptr ? Fill::kZero : Fill::kUninitialized);
+  if (pfn == kNoPfn) return kNoPfn;
+  lock_page(machine.frames.at(pfn));
+  if (add_to_page_cache(machine, file.mapping, index, pfn)) return pfn;
+  *again = true;
+  unlock_page(machine.frames.at(pfn));
+  machine.frames.put_page(pfn);
+  return kNoPfn;
+}
+
+// readpage. What lies behind the end of the file is zero, whatever the disk still holds of it.
+SysResult<void> ReadFromDisk(Machine& machine, File& file, Pgoff index, Pfn pfn) {
+  const uint64_t size = file.i_size_read();
+  const uint64_t start = index * kPageSize;
+  std::byte* bytes = machine.frames.bytes(pfn);
+  uses(file.disk(), false);
+  if (start < size || !smp()) SYS_TRY_VOID(file.disk()->ReadPage(index, SpanOf(machine, pfn)));
+  if (!smp()) return {};
+  const size_t valid = size <= start ? 0 : std::min<uint64_t>(size - start, kPageSize);
+  std::memset(bytes + valid, 0, kPageSize - valid);
+  return {};
+}
+
+}  // namespace
+
+SysResult<Pfn> read_cache_page(Machine& machine, File& file, Pgoff index, bool* major) {
+  for (;;) {
+    const Pfn cached = find_get_page(machine, file.mapping, index);
+    if (cached != kNoPfn) {
+      if (WaitUptodate(machine, file.mapping, index, cached)) return cached;
+      machine.frames.put_page(cached);
+      continue;
+    }
+    if (file.kind() == FileKind::kShmem) {
+      const SysResult<Pfn> swapped = shmem_swapin(machine, file.mapping, index);
+      if (!swapped) return swapped;
+      if (*swapped != kNoPfn) {
+        if (major != nullptr) *major = true;
+        return swapped;
+      }
+    }
+    bool again = false;
+    const Pfn pfn = NewCachePage(machine, file, index, &again);
+    if (again) continue;
+    if (pfn == kNoPfn) return Err(ENOMEM);
+    Page& page = machine.frames.at(pfn);
+    if (file.disk() != nullptr) {
+      if (const SysResult<void> read = ReadFromDisk(machine, file, index, pfn); !read) {
+        remove_from_page_cache(machine, pfn);
+        unlock_page(page);
+        machine.frames.put_page(pfn);
+        return std::unexpected(read.error());
+      }
+      ++machine.vmstat.pgpgin;
+      if (major != nullptr) *major = true;
+    }
+    page.flags |= PG_uptodate;
+    unlock_page(page);
+    return pfn;
+  }
 }
 
 SysResult<uint64_t> generic_file_read(Machine& machine, File& file, uint64_t offset,
@@ -153,18 +317,33 @@ SysResult<uint64_t> generic_file_read(Machine& machine, File& file, uint64_t off
     std::ranges::fill(out, std::byte{0});
     return out.size();
   }
-  if (offset >= file.i_size) return 0;
-  const uint64_t length = std::min<uint64_t>(out.size(), file.i_size - offset);
+  const uint64_t size = file.i_size_read();
+  if (offset >= size) return 0;
+  uint64_t length = std::min<uint64_t>(out.size(), size - offset);
   uint64_t done = 0;
   while (done < length) {
     const uint64_t at = offset + done;
     const size_t in_page = at % kPageSize;
-    const size_t piece = std::min<uint64_t>(kPageSize - in_page, length - done);
+    size_t piece = std::min<uint64_t>(kPageSize - in_page, length - done);
     const SysResult<Pfn> pfn = read_cache_page(machine, file, at / kPageSize);
     if (!pfn) {
       if (done > 0) return done;
       return std::unexpected(pfn.error());
     }
+    // Again, now that the page is there: a truncate may have been faster.
+    const uint64_t now = smp() ? file.i_size_read() : size;
+    if (now < offset + length) {
+      length = now > offset ? now - offset : 0;
+      if (at >= now) {
+        lock_page(machine.frames.at(*pfn));
+        drop_past_eof(machine, file, *pfn);
+        unlock_page(machine.frames.at(*pfn));
+        machine.frames.put_page(*pfn);
+        return std::min(done, length);
+      }
+      piece = std::min<uint64_t>(piece, now - at);
+    }
+    uses(machine.frames.bytes(*pfn), false);
     std::memcpy(out.data() + done, machine.frames.bytes(*pfn) + in_page, piece);
     mark_page_accessed(machine, *pfn);
     machine.frames.put_page(*pfn);
@@ -173,14 +352,31 @@ SysResult<uint64_t> generic_file_read(Machine& machine, File& file, uint64_t off
   return done;
 }
 
+namespace {
+
+// write_begin: the page, locked, and in the cache.
+SysResult<Pfn> PageForWrite(Machine& machine, File& file, Pgoff index) {
+  for (;;) {
+    const Pfn pfn = SYS_TRY(read_cache_page(machine, file, index));
+    lock_page(machine.frames.at(pfn));
+    if (InCacheAt(machine.frames.at(pfn), file.mapping, index)) return pfn;
+    unlock_page(machine.frames.at(pfn));
+    machine.frames.put_page(pfn);
+  }
+}
+
+}  // namespace
+
 SysResult<uint64_t> generic_file_write(Machine& machine, File& file, uint64_t offset,
                                        std::span<const std::byte> in, uint64_t limit) {
   if (file.kind() == FileKind::kDevZero) return in.size();
   if (in.empty()) return 0;
   if (offset >= limit) return Err(EFBIG, SIGXFSZ);
+  Guard guard(file.i_mutex);
   const uint64_t length = std::min<uint64_t>(in.size(), limit - offset);
   const bool grows = file.disk() != nullptr && offset + length > file.i_size;
   // The medium learns the new length at once, as an inode does; the pages follow at writeback.
+  uses(file.disk(), true);
   if (grows) SYS_TRY_VOID(file.disk()->Truncate(offset + length));
   ZeroGap(machine, file, offset);
   uint64_t done = 0;
@@ -188,18 +384,21 @@ SysResult<uint64_t> generic_file_write(Machine& machine, File& file, uint64_t of
     const uint64_t at = offset + done;
     const size_t in_page = at % kPageSize;
     const size_t piece = std::min<uint64_t>(kPageSize - in_page, length - done);
-    const SysResult<Pfn> pfn = read_cache_page(machine, file, at / kPageSize);
+    const SysResult<Pfn> pfn = PageForWrite(machine, file, at / kPageSize);
     if (!pfn) {
       if (grows) (void)file.disk()->Truncate(file.i_size);
       if (done == 0) return std::unexpected(pfn.error());
       return done;
     }
+    uses(machine.frames.bytes(*pfn), true);
     std::memcpy(machine.frames.bytes(*pfn) + in_page, in.data() + done, piece);
     set_page_dirty(machine, *pfn);
+    done += piece;
+    // Before the page is unlocked: who locks it then finds it inside the file.
+    if (offset + done > file.i_size) file.i_size_write(offset + done);
+    unlock_page(machine.frames.at(*pfn));
     mark_page_accessed(machine, *pfn);
     machine.frames.put_page(*pfn);
-    done += piece;
-    file.i_size = std::max(file.i_size, offset + done);
   }
   return done;
 }
@@ -209,11 +408,8 @@ SysResult<void> filemap_fdatawrite_range(Machine& machine, File& file, Pgoff fir
   SysResult<void> result;
   Pgoff next = first;
   for (;;) {
-    const auto found = file.mapping.pages.lower_bound(next);
-    if (found == file.mapping.pages.end() || found->first >= end) return result;
-    const Pfn pfn = found->second;
-    next = found->first + 1;
-    machine.frames.get_page(pfn);
+    const Pfn pfn = find_get_next_page(machine, file.mapping, &next, end);
+    if (pfn == kNoPfn) return result;
     const SysResult<void> written = LockAndWrite(machine, file, pfn);
     machine.frames.put_page(pfn);
     if (!written && result) result = written;
@@ -227,17 +423,22 @@ SysResult<void> vfs_fsync(Machine& machine, File& file) {
 }
 
 void evict_inode(Machine& machine, File& file) {
-  shmem_truncate_swap(machine, file.mapping, 0, ~Pgoff{0});
-  while (!file.mapping.pages.empty()) {
-    const Pfn pfn = file.mapping.pages.begin()->second;
+  Pgoff next = 0;
+  for (;;) {
+    // Reclaim may be moving pages of an object to swap.
+    shmem_truncate_swap(machine, file.mapping, 0, ~Pgoff{0});
+    next = 0;
+    const Pfn pfn = find_get_next_page(machine, file.mapping, &next, ~Pgoff{0});
+    if (pfn == kNoPfn) break;
     Page& page = machine.frames.at(pfn);
     CHECK_MSG(page.mapcount == 0, "a page of a file that nobody holds is still mapped");
     lock_page(page);
-    machine.frames.get_page(pfn);
-    remove_from_page_cache(machine, pfn);
+    wait_on_page_writeback(page);
+    if (FileMapping(page) == &file.mapping) remove_from_page_cache(machine, pfn);
     unlock_page(page);
     machine.frames.put_page(pfn);
   }
+  shmem_truncate_swap(machine, file.mapping, 0, ~Pgoff{0});
 }
 
 }  // namespace mm

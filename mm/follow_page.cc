@@ -43,8 +43,7 @@ bool IsShared(const Machine& machine, Pte pte) {
 }
 
 // page_is_modified, for a vma that has a file or not.
-inline bool IsModified(const Machine& machine, bool has_file, Pte pte) {
-  const Pfn pfn = vm_normal_page(pte);
+inline bool IsModified(const Machine& machine, bool has_file, Pfn pfn) {
   if (pfn == kNoPfn || pfn == kZeroPfn) return false;
   if (!has_file) return true;
   const Page& page = machine.frames.at(pfn);
@@ -60,6 +59,7 @@ const Mapping* page_mapping(const Machine& machine, const Page& page) {
 }
 
 Followed follow_page(Vma& vma, Vaddr addr, unsigned flags) {
+  Guard guard(vma.mm->page_table_lock);
   Machine& machine = vma.mm->machine;
   Pte* entry = vma.mm->pgtable.find(addr);
   if (entry == nullptr) {
@@ -83,7 +83,7 @@ Followed follow_page(Vma& vma, Vaddr addr, unsigned flags) {
   if ((flags & FOLL_TOUCH) != 0) {
     if ((flags & FOLL_WRITE) != 0 && !pte_dirty(pte) && !machine.frames.at(pfn).dirty())
       set_page_dirty(machine, pfn);
-    *entry = pte_set(pte, kPteYoung);
+    ptep_set_bits(*entry, kPteYoung);
   }
   return {Followed::Kind::kPage, pfn};
 }
@@ -94,7 +94,7 @@ bool dump_reads_slots(const Machine& machine) {
 }
 
 bool page_is_modified(const Vma& vma, Pte pte) {
-  return IsModified(vma.mm->machine, vma.file != nullptr, pte);
+  return IsModified(vma.mm->machine, vma.file != nullptr, vm_normal_page(pte));
 }
 
 base::Result<Pfn> get_dirty_page(Vma& vma, Vaddr addr) {
@@ -115,8 +115,8 @@ base::Result<Pfn> get_dirty_page(Vma& vma, Vaddr addr) {
     followed = follow_page(vma, addr, flags);
   }
   if (followed.kind == Followed::Kind::kEfault) return kNoPfn;
-  const Pte* pte = vma.mm->pgtable.find(addr);
-  if (pte != nullptr && pte_present(*pte) && page_is_modified(vma, *pte)) return followed.pfn;
+  // The page, not the pte: reclaim may have taken that meanwhile.
+  if (IsModified(machine, vma.file != nullptr, followed.pfn)) return followed.pfn;
   machine.frames.put_page(followed.pfn);
   return kNoPfn;
 }
@@ -126,6 +126,7 @@ DirtyRun next_dirty_run(Vma& vma, Vaddr addr, Vaddr end, uint64_t pages_max, Cut
   // So many entries ahead of the one that is looked at, its Page is fetched.
   constexpr Vaddr kAhead = 16;
   PageTable& table = vma.mm->pgtable;
+  Guard guard(vma.mm->page_table_lock);
   const Machine& machine = vma.mm->machine;
   const Frames& frames = machine.frames;
   const bool has_file = vma.file != nullptr;
@@ -141,8 +142,8 @@ DirtyRun next_dirty_run(Vma& vma, Vaddr addr, Vaddr end, uint64_t pages_max, Cut
       if (looks_at_pages && addr + kAhead * kPageSize < stop && pte_present(pte[kAhead])) {
         __builtin_prefetch(&frames.at(pte_pfn(pte[kAhead])));
       }
-      const bool modified =
-          pte_present(*pte) ? IsModified(machine, has_file, *pte) : pte_swap(*pte) || pte_hwpoison(*pte);
+      const bool modified = pte_present(*pte) ? IsModified(machine, has_file, vm_normal_page(*pte))
+                                              : pte_swap(*pte) || pte_hwpoison(*pte);
       if (!modified && run.pages > 0) return run;
       if (!modified) continue;
       const bool shared = cut == Cut::kAtShared && IsShared(machine, *pte);

@@ -1,5 +1,4 @@
 // fork and exit of an address space: copy_page_range, exit_mmap.
-#include <mutex>
 
 #include "mm/fault.h"
 #include "mm/machine.h"
@@ -15,7 +14,7 @@ Pte CopyOnePte(MmStruct& parent, MmStruct& child, const Vma& vma, Vaddr addr, Pt
   Machine& machine = parent.machine;
   if (pte_swap(source)) swap_duplicate(machine, pte_to_swp_entry(source));
   if (!pte_present(source)) return source;
-  if (is_cow_mapping(vma.flags)) source = pte_clear_bits(source, kPteWrite);
+  if (is_cow_mapping(vma.flags)) ptep_clear_bits(source, kPteWrite);  // ptep_set_wrprotect
   Pte pte = source;
   if (vma.is_shared()) pte = pte_clear_bits(pte, kPteDirty);
   pte = pte_clear_bits(pte, kPteYoung);
@@ -30,10 +29,11 @@ Pte CopyOnePte(MmStruct& parent, MmStruct& child, const Vma& vma, Vaddr addr, Pt
 void CopyPageRange(MmStruct& parent, MmStruct& child, const Vma& vma) {
   // What faults can refill is not copied (2.6.34).
   if ((vma.flags & (VM_HUGETLB | VM_NONLINEAR | VM_PFNMAP | VM_INSERTPAGE)) == 0 && !vma.anon_vma) return;
-  std::lock_guard parent_guard(parent.page_table_lock);
-  std::lock_guard child_guard(child.page_table_lock);
+  Guard parent_guard(parent.page_table_lock);
+  NestedGuard child_guard(child.page_table_lock);
   parent.pgtable.walk(vma.start, vma.end, [&](Vaddr addr, Pte& pte) {
-    *child.pgtable.alloc(addr) = CopyOnePte(parent, child, vma, addr, pte);
+    Pte* copy = child.pgtable.alloc(addr);
+    set_pte(*copy, CopyOnePte(parent, child, vma, addr, pte));
   });
 }
 
@@ -41,8 +41,8 @@ void CopyPageRange(MmStruct& parent, MmStruct& child, const Vma& vma) {
 
 SysResult<std::unique_ptr<MmStruct>> dup_mm(MmStruct& parent) {
   auto child = std::make_unique<MmStruct>(parent.machine);
-  std::unique_lock parent_guard(parent.mmap_sem);
-  std::unique_lock child_guard(child->mmap_sem);
+  Guard parent_guard(parent.mmap_sem);
+  NestedGuard child_guard(child->mmap_sem);
   child->layout = parent.layout;
   child->word_bytes = parent.word_bytes;
   child->auxv = parent.auxv;
@@ -58,7 +58,7 @@ SysResult<std::unique_ptr<MmStruct>> dup_mm(MmStruct& parent) {
 }
 
 void exit_mmap(MmStruct& mm) {
-  std::unique_lock guard(mm.mmap_sem);
+  Guard guard(mm.mmap_sem);
   do_munmap(mm, 0, TASK_SIZE);
   CHECK(mm.anon_rss == 0 && mm.file_rss == 0 && mm.pgtable.nr_ptes() == 0);
   mm.exe_file = nullptr;

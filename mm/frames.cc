@@ -73,23 +73,52 @@ void Frames::copy_page(Pfn to, Pfn from) {
   }
 }
 
-Pfn Frames::alloc_page(Fill fill) {
+void Frames::lru_move(Pfn pfn, uint32_t clear, uint32_t set, Where where) {
+  Guard guard(lru_lock, where);
+  Page& page = at(pfn);
+  const bool listed = (page.flags & PG_lru) != 0;
+  if (listed) lru_.del(mem_map_, pfn);
+  page.flags = (page.flags & ~clear) | set;
+  if (listed) lru_.add(mem_map_, pfn);
+}
+
+Pfn Frames::lru_get_tail(Lru list, Where where) {
+  Guard guard(lru_lock, where);
+  for (;;) {
+    const Pfn pfn = lru_.tail(list);
+    if (pfn == kNoPfn || get_page_unless_zero(pfn)) return pfn;
+    lru_.del(mem_map_, pfn);
+  }
+}
+
+Pfn Frames::alloc_page(Fill fill, Where where) {
+  Pfn pfn = kNoPfn;
+  const bool used = Take(&pfn, where);
+  if (pfn == kNoPfn) return kNoPfn;
+  if (used && fill == Fill::kZero) clear_page(pfn);
+  return pfn;
+}
+
+// false: the frame is fresh, and zero.
+bool Frames::Take(Pfn* taken, Where where) {
+  Guard guard(zone_lock_, where);
   Pfn pfn;
+  const bool used = free_head_ != kNoPfn;
   if (free_head_ != kNoPfn) {
     pfn = free_head_;
     free_head_ = at(pfn).lru_next;
     --nr_free_;
     if (free_head_ != kNoPfn) __builtin_prefetch(&at(free_head_), 1);
-    if (fill == Fill::kZero) clear_page(pfn);
   } else if (fresh_ < frame_count_) {
     pfn = Pfn{fresh_++};
   } else {
-    return kNoPfn;
+    return used;
   }
   Page& page = at(pfn);
   CHECK(page.count == 0);
   page = FreshPage(1, kNoPfn);
-  return pfn;
+  *taken = pfn;
+  return used;
 }
 
 void Frames::Free(Pfn pfn, Page& page) {
@@ -97,6 +126,7 @@ void Frames::Free(Pfn pfn, Page& page) {
   CHECK_MSG(page.mapcount == 0 && !page.locked() && pfn != kZeroPfn && FileMapping(page) == nullptr &&
                 page.rmap == 0 && !page.swapcache(),
             base::Format("free of page %u in use", static_cast<uint32_t>(pfn)));
+  Guard guard(zone_lock_);
   page = FreshPage(0, free_head_);
   free_head_ = pfn;
   ++nr_free_;

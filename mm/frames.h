@@ -13,6 +13,7 @@
 
 #include "mm/lru.h"
 #include "mm/page.h"
+#include "mm/sync.h"
 #include "mm/types.h"
 
 namespace mm {
@@ -32,15 +33,29 @@ class Frames {
 
   // A frame with count 1, mapcount 0, no mapping and no flags; kNoPfn when none is free. Frees none: that is
   // alloc_page() of reclaim.h, which faults and system calls use.
-  Pfn alloc_page(Fill fill);
+  Pfn alloc_page(Fill fill, Where where = Where::current());
   // Fill a page, and bring the frame that the next fault will take into the cache meanwhile: a fault
   // waits for memory much longer than it works.
   void clear_page(Pfn pfn);
   void copy_page(Pfn to, Pfn from);
-  void get_page(Pfn pfn) { ++at(pfn).count; }
-  // Drops one reference; the last one frees the frame.
-  void put_page(Pfn pfn) {
+  void get_page(Pfn pfn, Where where = Where::current()) {
     Page& page = at(pfn);
+    racy_change(&page.count, "page count", where);
+    CHECK(page.count > 0);
+    ++page.count;
+  }
+  // A reference to a page that may be on its way to the free list; false: it is.
+  bool get_page_unless_zero(Pfn pfn, Where where = Where::current()) {
+    Page& page = at(pfn);
+    racy_change(&page.count, "page count", where);
+    if (page.count == 0) return false;
+    ++page.count;
+    return true;
+  }
+  // Drops one reference; the last one frees the frame.
+  void put_page(Pfn pfn, Where where = Where::current()) {
+    Page& page = at(pfn);
+    racy_change(&page.count, "page count", where);
     CHECK(page.count > 0);
     if (--page.count == 0) Free(pfn, page);
   }
@@ -51,9 +66,22 @@ class Frames {
   const std::byte* bytes(Pfn pfn) const { return arena_ + size_t{Check(pfn)} * kPageSize; }
 
   // A page is on a list from lru_add to lru_del, or until its frame is freed.
-  void lru_add(Pfn pfn) { lru_.add(mem_map_, pfn); }
-  void lru_del(Pfn pfn) { lru_.del(mem_map_, pfn); }
+  void lru_add(Pfn pfn, Where where = Where::current()) {
+    Guard guard(lru_lock, where);
+    lru_.add(mem_map_, pfn);
+  }
+  void lru_del(Pfn pfn, Where where = Where::current()) {
+    Guard guard(lru_lock, where);
+    if ((at(pfn).flags & PG_lru) != 0) lru_.del(mem_map_, pfn);
+  }
+  // To the head of the list that its flags name once those of `clear` are cleared and those of `set` set. A
+  // page that left its list meanwhile stays off.
+  void lru_move(Pfn pfn, uint32_t clear, uint32_t set, Where where = Where::current());
+  // The page at the tail of a list, with a reference, or kNoPfn. Pages that are about to be freed leave the
+  // list.
+  Pfn lru_get_tail(Lru list, Where where = Where::current());
   const LruLists& lru() const { return lru_; }
+  Lock<LockClass::kLruLock> lru_lock;
 
   uint32_t frame_count() const { return frame_count_; }
   uint32_t nr_free() const { return nr_free_ + (frame_count_ - fresh_); }
@@ -66,12 +94,14 @@ class Frames {
     CHECK(number < frame_count_);
     return number;
   }
+  bool Take(Pfn* taken, Where where);
   void Free(Pfn pfn, Page& page);
   // The bytes of the frame that is handed out next; `otherwise` where that is a fresh one.
   const std::byte* NextFree(const std::byte* otherwise) const {
     return free_head_ == kNoPfn ? otherwise : bytes(free_head_);
   }
 
+  Lock<LockClass::kZoneLock> zone_lock_;
   uint32_t frame_count_;
   uint32_t fresh_ = 1;
   uint32_t nr_free_ = 0;

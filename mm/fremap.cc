@@ -1,8 +1,6 @@
 // Non-linear mappings: remap_file_pages (spec B10; seed 003's mm/fremap.c).
 #include <sys/mman.h>
 
-#include <mutex>
-
 #include "mm/fault.h"
 #include "mm/fault_paths.h"
 #include "mm/machine.h"
@@ -38,29 +36,29 @@ SysResult<void> install_page(Vma& vma, Vaddr addr, Pfn pfn) {
   MmStruct& mm = *vma.mm;
   Machine& machine = mm.machine;
   Page& page = machine.frames.at(pfn);
-  if ((page.flags & PG_anon) == 0 && page.index != linear_page_index(vma, addr)) {
+  if (!page_is_chained(page) && page.index != linear_page_index(vma, addr)) {
     machine.points.Reach(Point::kInstallBeforePageLock);
     lock_page(page);
     const SysResult<void> converted = page_convert_anon(machine, pfn);
     unlock_page(page);
     SYS_TRY_VOID(converted);
   }
-  std::lock_guard guard(mm.page_table_lock);
+  Guard guard(mm.page_table_lock);
   // A truncate may have taken the page, with its lock, before us (O10).
   if (FileMapping(page) != &vma.file->mapping || page.index >= vma.file->size_pages()) return Err(EINVAL);
   Pte* entry = mm.pgtable.alloc(addr);
   zap_pte(vma, addr, *entry);
   ++mm.file_rss;
   page_add_file_rmap(machine, pfn, mm, addr);
-  *entry = mk_pte(pfn, ProtBits(vma) | (vma_wants_writenotify(vma) ? 0 : maybe_mkwrite(vma)));
+  set_pte(*entry, mk_pte(pfn, ProtBits(vma) | (vma_wants_writenotify(vma) ? 0 : maybe_mkwrite(vma))));
   return {};
 }
 
 void install_file_pte(Vma& vma, Vaddr addr, Pgoff pgoff) {
-  std::lock_guard guard(vma.mm->page_table_lock);
+  Guard guard(vma.mm->page_table_lock);
   Pte* entry = vma.mm->pgtable.alloc(addr);
   zap_pte(vma, addr, *entry);
-  *entry = pgoff_to_pte(pgoff);
+  set_pte(*entry, pgoff_to_pte(pgoff));
 }
 
 SysResult<void> sys_remap_file_pages(MmStruct& mm, Vaddr addr, uint64_t length, int prot, Pgoff pgoff,
@@ -72,7 +70,7 @@ SysResult<void> sys_remap_file_pages(MmStruct& mm, Vaddr addr, uint64_t length, 
   const uint64_t pages = length / kPageSize;
   if (pgoff + pages < pgoff || (pgoff + pages - 1) >> PTE_FILE_MAX_BITS != 0) return Err(EINVAL);
   const Vaddr end = addr + length;
-  std::unique_lock guard(mm.mmap_sem);
+  Guard guard(mm.mmap_sem);
   Vma* vma = mm.vma_at(addr);
   if (vma == nullptr || !vma->is_shared() || !vma->has_fault() || end > vma->end) return Err(EINVAL);
   if (!may_grow_page_table(mm, addr, pages)) return Err(ENOMEM);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <shared_mutex>
 
 #include "mm/rmap.h"
 
@@ -115,7 +114,11 @@ Process& Machine::clone_vm(Pid parent, Pid child, std::string name) {
   return process;
 }
 
-void Machine::exit(Pid pid) { CHECK(processes_.erase(pid) == 1); }
+void Machine::exit(Pid pid) {
+  // Out of the table first: its memory goes step by step, beside what others do.
+  const auto gone = processes_.extract(pid);
+  CHECK(!gone.empty());
+}
 
 Process* Machine::find_process(Pid pid) {
   const auto found = processes_.find(pid);
@@ -172,7 +175,7 @@ FilePtr Machine::find_file(std::string_view name) const {
 void Machine::unlink(const FilePtr& file) {
   CHECK(!file->deleted);
   file->deleted = true;
-  CHECK(names_.erase(file->name()) == 1);
+  CHECK(!names_.extract(file->name()).empty());
 }
 
 // ---- loads and stores ----
@@ -180,7 +183,7 @@ void Machine::unlink(const FilePtr& file) {
 Outcome Machine::do_page_fault(Process& process, Vaddr addr, Write write) {
   MmStruct& mm = *process.mm;
   if (addr >= TASK_SIZE) return Outcome::kSigsegv;
-  std::shared_lock guard(mm.mmap_sem);
+  ReadGuard guard(mm.mmap_sem);
   Vma* vma = mm.find_vma(addr);
   if (vma == nullptr) return Outcome::kSigsegv;
   if (vma->start > addr) {
@@ -200,11 +203,18 @@ std::byte* Machine::fault_in(Process& process, Vaddr addr, Write write, Outcome*
   constexpr int kTriesMax = 1000;
   const uint64_t needed = kPtePresent | (write == Write::kYes ? kPteWrite : 0);
   for (int tries = 0; tries < kTriesMax; ++tries) {
-    if (Pte* pte = addr < TASK_SIZE ? process.mm->pgtable.find(addr) : nullptr) {
+    Pte* pte = addr < TASK_SIZE ? process.mm->pgtable.find(addr) : nullptr;
+    if (pte != nullptr && smp()) {
+      racy_change(pte, "pte, as hardware");
+      pte = process.mm->pgtable.find(addr);  // its table may be gone
+    }
+    if (pte != nullptr) {
       if ((pte->word & (needed | kPteProtnone)) == needed) {
         pte->word |= kPteYoung | (write == Write::kYes ? kPteDirty : 0);
         *outcome = Outcome::kOk;
-        return frames.bytes(pte_pfn(*pte));
+        std::byte* bytes = frames.bytes(pte_pfn(*pte));
+        uses(bytes, write == Write::kYes);
+        return bytes;
       }
     }
     *outcome = do_page_fault(process, addr, write);

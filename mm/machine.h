@@ -98,6 +98,7 @@ class Machine {
   Mapping swapper_space;
   PteChains pte_chains;
   ReclaimState reclaim;
+  Lock<LockClass::kSwapLock> swap_lock;
   std::unique_ptr<SwapArea> swap;  // null: no swap
 
   // ---- processes ----

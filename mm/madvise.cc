@@ -2,8 +2,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <mutex>
-#include <shared_mutex>
 #include <vector>
 
 #include "mm/fault.h"
@@ -18,10 +16,13 @@ namespace {
 void Pageout(Vma& vma, Vaddr start, Vaddr end) {
   Machine& machine = vma.mm->machine;
   std::vector<Pfn> pages;
-  vma.mm->pgtable.walk(start, end, [&](Vaddr, const Pte& pte) {
-    if (!pte_present(pte) || vm_normal_page(pte) == kNoPfn) return;
-    if (machine.frames.at(pte_pfn(pte)).mapcount == 1) pages.push_back(pte_pfn(pte));
-  });
+  {
+    Guard guard(vma.mm->page_table_lock);
+    vma.mm->pgtable.walk(start, end, [&](Vaddr, const Pte& pte) {
+      if (!pte_present(pte) || vm_normal_page(pte) == kNoPfn) return;
+      if (machine.frames.at(pte_pfn(pte)).mapcount == 1) pages.push_back(pte_pfn(pte));
+    });
+  }
   for (const Pfn pfn : pages) reclaim_page(machine, pfn);
 }
 
@@ -41,8 +42,8 @@ SysResult<void> AdviseVma(MmStruct& mm, Vma* vma, Vaddr start, Vaddr end, int ad
   if (advice == MADV_NORMAL) return {};
   if (vma->start < start) vma = split_vma(mm, vma, start);
   if (vma->end > end) split_vma(mm, vma, end);
-  if (advice == MADV_DONTFORK) vma->flags |= VM_DONTCOPY;
-  if (advice == MADV_DOFORK) vma->flags &= ~VM_DONTCOPY;
+  if (advice == MADV_DONTFORK) mm.set_vma_flags(*vma, vma->flags | VM_DONTCOPY);
+  if (advice == MADV_DOFORK) mm.set_vma_flags(*vma, vma->flags & ~VM_DONTCOPY);
   return {};
 }
 
@@ -54,7 +55,7 @@ SysResult<void> sys_madvise(MmStruct& mm, Vaddr addr, uint64_t length, int advic
   if (!base::IsPageAligned(addr) || addr > TASK_SIZE || length > TASK_SIZE - addr) return Err(EINVAL);
   if (length == 0) return {};
   const Vaddr end = addr + base::PageAlignUp(length);
-  std::unique_lock guard(mm.mmap_sem);
+  Guard guard(mm.mmap_sem);
   const SysResult<bool> hole = ForEachPiece(mm, addr, end, [&](Vma* vma, Vaddr start, Vaddr stop) {
     return AdviseVma(mm, vma, start, stop, advice);
   });
@@ -69,7 +70,7 @@ SysResult<void> sys_msync(MmStruct& mm, Vaddr addr, uint64_t length, int flags) 
       (flags & (MS_SYNC | MS_ASYNC)) == (MS_SYNC | MS_ASYNC)) {
     return Err(EINVAL);
   }
-  std::shared_lock guard(mm.mmap_sem);
+  ReadGuard guard(mm.mmap_sem);
   const auto write_back = [&](Vma* vma, Vaddr start, Vaddr stop) -> SysResult<void> {
     if ((flags & MS_SYNC) == 0 || !vma->is_shared() || vma->file == nullptr) return {};
     // Any page of the file may be behind a non-linear address.

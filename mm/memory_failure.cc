@@ -42,7 +42,7 @@ SysResult<void> memory_failure(Machine& machine, Pfn pfn) {
   machine.frames.get_page(pfn);
   for (const PteAddr at : ptes) {
     Pte* pte = at.mm->pgtable.find(at.addr);
-    *pte = hwpoison_entry_to_pte(pfn);
+    set_pte(*pte, hwpoison_entry_to_pte(pfn));
     --(PageAnon(page) ? at.mm->anon_rss : at.mm->file_rss);
     page_remove_rmap(machine, pfn, *at.mm, at.addr);
     machine.frames.put_page(pfn);

@@ -2,7 +2,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <mutex>
 
 #include "mm/machine.h"
 #include "mm/pieces.h"
@@ -15,7 +14,7 @@ void SetLocked(MmStruct& mm, Vma* vma, Vaddr start, Vaddr end, bool locked) {
   if (flags == vma->flags) return;
   if (vma->start < start) vma = split_vma(mm, vma, start);
   if (vma->end > end) split_vma(mm, vma, end);
-  vma->flags = flags;
+  mm.set_vma_flags(*vma, flags);
 }
 
 // do_mlock: up to the first hole.
@@ -25,7 +24,7 @@ SysResult<void> DoMlock(MmStruct& mm, Vaddr addr, uint64_t length, bool locked) 
   if (addr > TASK_SIZE || length > TASK_SIZE - addr - in_page) return Err(length == 0 ? EINVAL : ENOMEM);
   if (length == 0) return {};
   const Vaddr end = addr + base::PageAlignUp(length + in_page);
-  std::unique_lock guard(mm.mmap_sem);
+  Guard guard(mm.mmap_sem);
   Vaddr next = addr;
   while (next < end) {
     Vma* vma = mm.vma_at(next);
@@ -42,7 +41,7 @@ SysResult<void> DoMlock(MmStruct& mm, Vaddr addr, uint64_t length, bool locked) 
 void LockAll(MmStruct& mm, bool locked) {
   for (const auto& [start, vma] : mm.vmas()) {
     if (vma->special != Special::kNone) continue;
-    vma->flags = locked ? vma->flags | VM_LOCKED : vma->flags & ~VM_LOCKED;
+    mm.set_vma_flags(*vma, locked ? vma->flags | VM_LOCKED : vma->flags & ~VM_LOCKED);
   }
   vma_merge_around(mm, 0, TASK_SIZE);
 }
@@ -59,7 +58,7 @@ SysResult<void> sys_munlock(MmStruct& mm, Vaddr addr, uint64_t length) {
 
 SysResult<void> sys_mlockall(MmStruct& mm, int flags) {
   if (flags == 0 || (flags & ~(MCL_CURRENT | MCL_FUTURE)) != 0) return Err(EINVAL);
-  std::unique_lock guard(mm.mmap_sem);
+  Guard guard(mm.mmap_sem);
   mm.def_flags = (flags & MCL_FUTURE) != 0 ? mm.def_flags | VM_LOCKED : mm.def_flags & ~VM_LOCKED;
   if ((flags & MCL_CURRENT) == 0) return {};
   LockAll(mm, true);
@@ -72,7 +71,7 @@ SysResult<void> sys_mlockall(MmStruct& mm, int flags) {
 }
 
 SysResult<void> sys_munlockall(MmStruct& mm) {
-  std::unique_lock guard(mm.mmap_sem);
+  Guard guard(mm.mmap_sem);
   mm.def_flags &= ~VM_LOCKED;
   LockAll(mm, false);
   return {};

@@ -1,7 +1,5 @@
 #include "mm/mm_struct.h"
 
-#include <mutex>
-
 #include "mm/machine.h"
 
 namespace mm {
@@ -37,17 +35,16 @@ VmaTree& TreeOf(Vma& vma) {
 
 }  // namespace
 
-void MmStruct::LinkFile(Vma& vma) {
+// Requires: i_shared_sem is held.
+void MmStruct::Link(Vma& vma) {
   if (vma.file == nullptr) return;
-  std::lock_guard guard(vma.file->mapping.i_shared_sem);
   vma.tree = {};
   TreeOf(vma).insert(vma);
   if ((vma.flags & VM_NONLINEAR) != 0) vma.file->mapping.i_mmap_nonlinear.push_back(&vma);
 }
 
-void MmStruct::UnlinkFile(Vma& vma) {
+void MmStruct::Unlink(Vma& vma) {
   if (vma.file == nullptr) return;
-  std::lock_guard guard(vma.file->mapping.i_shared_sem);
   TreeOf(vma).erase(vma);
   if ((vma.flags & VM_NONLINEAR) != 0) std::erase(vma.file->mapping.i_mmap_nonlinear, &vma);
 }
@@ -55,9 +52,14 @@ void MmStruct::UnlinkFile(Vma& vma) {
 void MmStruct::make_nonlinear(Vma& vma) {
   CHECK(vma.file != nullptr && vma.is_shared());
   if ((vma.flags & VM_NONLINEAR) != 0) return;
-  std::lock_guard guard(vma.file->mapping.i_shared_sem);
-  vma.flags |= VM_NONLINEAR;
+  Guard guard(vma.file->mapping.i_shared_sem);
+  set_vma_flags(vma, vma.flags | VM_NONLINEAR);
   vma.file->mapping.i_mmap_nonlinear.push_back(&vma);
+}
+
+void MmStruct::set_vma_flags(Vma& vma, uint64_t flags) {
+  Guard guard(page_table_lock);
+  vma.flags = flags;
 }
 
 Vma* MmStruct::insert_vma(std::unique_ptr<Vma> vma) {
@@ -65,9 +67,11 @@ Vma* MmStruct::insert_vma(std::unique_ptr<Vma> vma) {
   const Vma* next = find_vma(vma->start);
   CHECK(next == nullptr || next->start >= vma->end);
   vma->mm = this;
-  LinkFile(*vma);
+  const MaybeGuard file_guard(shared_sem(*vma));
+  Link(*vma);
   total_vm += vma->pages();
   Vma* linked = vma.get();
+  Guard guard(page_table_lock);
   vmas_.emplace(linked->start, std::move(vma));
   return linked;
 }
@@ -77,36 +81,60 @@ std::unique_ptr<Vma> MmStruct::remove_vma(Vma* vma) {
   CHECK(here != vmas_.end() && here->second.get() == vma);
   mmap_cache_ = nullptr;
   total_vm -= vma->pages();
-  UnlinkFile(*vma);
+  const MaybeGuard file_guard(shared_sem(*vma));
+  Unlink(*vma);
+  Guard guard(page_table_lock);
   std::unique_ptr<Vma> removed = std::move(here->second);
   vmas_.erase(here);
   return removed;
 }
 
-void MmStruct::adjust_vma(Vma* vma, Vaddr start, Vaddr end, Pgoff pgoff) {
+// Requires: page_table_lock and, for a vma of a file, i_shared_sem are held.
+void MmStruct::SetBounds(Vma& vma, Vaddr start, Vaddr end, Pgoff pgoff) {
   CHECK(start < end);
   mmap_cache_ = nullptr;
-  total_vm -= vma->pages();
-  if (start != vma->start) {
-    auto node = vmas_.extract(vma->start);
+  total_vm += (end - start) / kPageSize - vma.pages();
+  if (start != vma.start) {
+    auto node = vmas_.extract(vma.start);
     node.key() = start;
     CHECK(vmas_.insert(std::move(node)).inserted);
   }
-  const auto change = [&] {
-    vma->start = start;
-    vma->end = end;
-    vma->pgoff = pgoff;
-  };
-  if (vma->file == nullptr) {
-    change();
-  } else {
-    std::lock_guard guard(vma->file->mapping.i_shared_sem);
-    VmaTree& tree = TreeOf(*vma);
-    const uint64_t sequence = tree.erase_for_change(*vma);
-    change();
-    tree.insert_again(*vma, sequence);
-  }
-  total_vm += vma->pages();
+  const uint64_t sequence = vma.file != nullptr ? TreeOf(vma).erase_for_change(vma) : 0;
+  vma.start = start;
+  vma.end = end;
+  vma.pgoff = pgoff;
+  if (vma.file != nullptr) TreeOf(vma).insert_again(vma, sequence);
+}
+
+void MmStruct::adjust_vma(Vma* vma, Vaddr start, Vaddr end, Pgoff pgoff) {
+  const MaybeGuard file_guard(shared_sem(*vma));
+  Guard guard(page_table_lock);
+  SetBounds(*vma, start, end, pgoff);
+}
+
+Vma* MmStruct::split_vma_at(Vma* vma, std::unique_ptr<Vma> upper) {
+  const MaybeGuard file_guard(shared_sem(*vma));
+  Guard guard(page_table_lock);
+  SetBounds(*vma, vma->start, upper->start, vma->pgoff);
+  upper->mm = this;
+  Link(*upper);
+  total_vm += upper->pages();
+  Vma* linked = upper.get();
+  vmas_.emplace(linked->start, std::move(upper));
+  return linked;
+}
+
+std::unique_ptr<Vma> MmStruct::join_vmas(Vma* low, Vma* high) {
+  const MaybeGuard file_guard(shared_sem(*low));
+  Guard guard(page_table_lock);
+  mmap_cache_ = nullptr;
+  const auto here = vmas_.find(high->start);
+  std::unique_ptr<Vma> joined = std::move(here->second);
+  vmas_.erase(here);
+  total_vm -= joined->pages();
+  Unlink(*joined);
+  SetBounds(*low, low->start, joined->end, low->pgoff);
+  return joined;
 }
 
 }  // namespace mm

@@ -68,8 +68,8 @@ class MmStruct {
   size_t map_count() const { return vmas_.size(); }
 
   Machine& machine;
-  RwSemaphore mmap_sem;
-  SpinLock page_table_lock;
+  MmapSem mmap_sem;
+  PageTableLock page_table_lock;
   PageTable pgtable;
   uint64_t total_vm = 0;  // pages covered by vmas
   uint64_t anon_rss = 0;  // present anonymous pages
@@ -90,14 +90,22 @@ class MmStruct {
   std::unique_ptr<Vma> remove_vma(Vma* vma);
   // Moves the bounds of a linked vma; pgoff follows `start`.
   void adjust_vma(Vma* vma, Vaddr start, Vaddr end, Pgoff pgoff);
+  // `vma` up to `upper`, which takes over from there. At once for who looks through the file or the page's
+  // chain.
+  Vma* split_vma_at(Vma* vma, std::unique_ptr<Vma> upper);
+  // `low` takes over from `high`, its neighbour, which is the caller's to destroy when it holds no lock.
+  std::unique_ptr<Vma> join_vmas(Vma* low, Vma* high);
+  // Changes what reclaim looks at: under page_table_lock.
+  void set_vma_flags(Vma& vma, uint64_t flags);
   // Sets VM_NONLINEAR, for good. Requires: a shared vma of a file.
   void make_nonlinear(Vma& vma);
   Vma* next_vma(const Vma* vma);
   Vma* prev_vma(const Vma* vma);
 
  private:
-  void LinkFile(Vma& vma);
-  void UnlinkFile(Vma& vma);
+  static void Link(Vma& vma);
+  static void Unlink(Vma& vma);
+  void SetBounds(Vma& vma, Vaddr start, Vaddr end, Pgoff pgoff);
 
   VmaMap vmas_;
   Vma* mmap_cache_ = nullptr;  // the vma that find_vma answered last

@@ -2,7 +2,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <mutex>
 
 #include "mm/fault.h"
 #include "mm/machine.h"
@@ -25,10 +24,8 @@ bool CanMerge(const Vma& low, const Vma& high) {
 Vma* MergeWithNext(MmStruct& mm, Vma* vma) {
   Vma* next = mm.next_vma(vma);
   if (next == nullptr || !CanMerge(*vma, *next)) return nullptr;
-  const Vaddr end = next->end;
   vma->anon_vma = vma->anon_vma || next->anon_vma;
-  mm.remove_vma(next);
-  mm.adjust_vma(vma, vma->start, end, vma->pgoff);
+  mm.join_vmas(vma, next);
   return vma;
 }
 
@@ -110,7 +107,7 @@ SysResult<Vaddr> sys_mmap(MmStruct& mm, Vaddr addr, uint64_t length, int prot, i
   if (length > TASK_SIZE) return Err(ENOMEM);
   length = base::PageAlignUp(length);
   if (offset + length < offset) return Err(EOVERFLOW);
-  std::unique_lock guard(mm.mmap_sem);
+  Guard guard(mm.mmap_sem);
   if ((flags & MAP_FIXED) != 0) {
     if (!base::IsPageAligned(addr)) return Err(EINVAL);
     if (!RangeIsValid(addr, length)) return Err(ENOMEM);
@@ -150,8 +147,7 @@ Vma* split_vma(MmStruct& mm, Vma* vma, Vaddr addr) {
   upper->file = vma->file;
   upper->special = vma->special;
   upper->anon_vma = vma->anon_vma;
-  mm.adjust_vma(vma, vma->start, addr, vma->pgoff);
-  return mm.insert_vma(std::move(upper));
+  return mm.split_vma_at(vma, std::move(upper));
 }
 
 void vma_merge_around(MmStruct& mm, Vaddr start, Vaddr end) {
@@ -184,20 +180,20 @@ void do_munmap(MmStruct& mm, Vaddr start, Vaddr end) {
     below = mm.vmas().rbegin()->second.get();
   }
   if (below != nullptr) floor = below->end;
-  std::lock_guard guard(mm.page_table_lock);
+  Guard guard(mm.page_table_lock);
   mm.pgtable.free_pgtables(floor, above != nullptr ? above->start : Vaddr{1} << 48);
 }
 
 SysResult<void> sys_munmap(MmStruct& mm, Vaddr addr, uint64_t length) {
   if (!base::IsPageAligned(addr) || addr > TASK_SIZE || length == 0 || length > TASK_SIZE - addr)
     return Err(EINVAL);
-  std::unique_lock guard(mm.mmap_sem);
+  Guard guard(mm.mmap_sem);
   do_munmap(mm, addr, addr + base::PageAlignUp(length));
   return {};
 }
 
 Vaddr sys_brk(MmStruct& mm, Vaddr brk) {
-  std::unique_lock guard(mm.mmap_sem);
+  Guard guard(mm.mmap_sem);
   const Vaddr old_brk = mm.layout.brk;
   if (brk < mm.layout.start_brk || brk > TASK_SIZE) return old_brk;
   const Vaddr old_end = base::PageAlignUp(old_brk);

@@ -3,7 +3,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <mutex>
 
 #include "mm/fault.h"
 #include "mm/machine.h"
@@ -15,11 +14,12 @@ namespace {
 void ChangeProtection(Vma& vma) {
   const uint64_t protnone = (vma.flags & VM_ACCESS_FLAGS) == 0 ? kPteProtnone : 0;
   const bool shared_write = vma.is_shared() && (vma.flags & VM_WRITE) != 0 && !vma_wants_writenotify(vma);
-  std::lock_guard guard(vma.mm->page_table_lock);
+  Guard guard(vma.mm->page_table_lock);
   vma.mm->pgtable.walk(vma.start, vma.end, [&](Vaddr, Pte& pte) {
     if (!pte_present(pte)) return;
-    const uint64_t write = shared_write || (vma_wants_writenotify(vma) && pte_dirty(pte)) ? kPteWrite : 0;
-    pte = pte_set(pte_clear_bits(pte, kPteWrite | kPteProtnone), protnone | write);
+    const Pte old = ptep_get_and_clear(pte);  // ptep_modify_prot_start
+    const uint64_t write = shared_write || (vma_wants_writenotify(vma) && pte_dirty(old)) ? kPteWrite : 0;
+    set_pte(pte, pte_set(pte_clear_bits(old, kPteWrite | kPteProtnone), protnone | write));
   });
 }
 
@@ -27,7 +27,7 @@ SysResult<void> MprotectFixup(MmStruct& mm, Vma* vma, Vaddr start, Vaddr end, ui
   if (flags == vma->flags) return {};
   if (vma->start < start) vma = split_vma(mm, vma, start);
   if (vma->end > end) split_vma(mm, vma, end);
-  vma->flags = flags;
+  mm.set_vma_flags(*vma, flags);
   ChangeProtection(*vma);
   return {};
 }
@@ -41,7 +41,7 @@ SysResult<void> sys_mprotect(MmStruct& mm, Vaddr addr, uint64_t length, int prot
   if (addr > TASK_SIZE || length > TASK_SIZE - addr) return Err(ENOMEM);
   const Vaddr end = addr + base::PageAlignUp(length);
   const uint64_t access = calc_vm_flags(prot, 0) & VM_ACCESS_FLAGS;
-  std::unique_lock guard(mm.mmap_sem);
+  Guard guard(mm.mmap_sem);
   SysResult<void> result;
   Vaddr next = addr;
   while (next < end) {

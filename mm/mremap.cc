@@ -2,7 +2,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <mutex>
 
 #include "mm/fault.h"
 #include "mm/machine.h"
@@ -13,14 +12,17 @@ namespace mm {
 namespace {
 
 // Moves the ptes of [old_addr, old_addr + length) to new_addr. The destination holds none.
-void MovePageTables(MmStruct& mm, Vaddr old_addr, Vaddr new_addr, uint64_t length) {
-  std::lock_guard guard(mm.page_table_lock);
+void MovePageTables(Vma& vma, Vaddr old_addr, Vaddr new_addr, uint64_t length) {
+  MmStruct& mm = *vma.mm;
+  // A truncate that looks at one vma before and at the other after the move would miss what moves.
+  const MaybeGuard file_guard(shared_sem(vma));
+  Guard guard(mm.page_table_lock);
   mm.pgtable.walk(old_addr, old_addr + length, [&](Vaddr addr, Pte& pte) {
     Pte* to = mm.pgtable.alloc(addr - old_addr + new_addr);
     CHECK(pte_none(*to));
-    *to = pte;
-    pte = {};
-    const Pfn pfn = pte_present(*to) ? vm_normal_page(*to) : kNoPfn;
+    const Pte moved = ptep_get_and_clear(pte);
+    set_pte(*to, moved);
+    const Pfn pfn = pte_present(moved) ? vm_normal_page(moved) : kNoPfn;
     if (pfn != kNoPfn) page_move_rmap(mm.machine, pfn, mm, addr, addr - old_addr + new_addr);
   });
 }
@@ -40,7 +42,7 @@ SysResult<Vaddr> MoveVma(MmStruct& mm, Vma* vma, Vaddr addr, uint64_t old_length
   Vma* moved = SYS_TRY(map_region(mm, std::move(request)));
   moved->anon_vma = moved->anon_vma || anon_vma;
   if (old_length > 0) {
-    MovePageTables(mm, addr, new_addr, old_length);
+    MovePageTables(*moved, addr, new_addr, old_length);
     do_munmap(mm, addr, addr + old_length);
   }
   if (locked) (void)make_pages_present(mm, new_addr + old_length, new_addr + new_length);
@@ -83,7 +85,7 @@ SysResult<Vaddr> sys_mremap(MmStruct& mm, Vaddr addr, uint64_t old_length, uint6
   if (addr > TASK_SIZE || old_length > TASK_SIZE - addr || new_length > TASK_SIZE) return Err(EINVAL);
   old_length = base::PageAlignUp(old_length);
   new_length = base::PageAlignUp(new_length);
-  std::unique_lock guard(mm.mmap_sem);
+  Guard guard(mm.mmap_sem);
   if (fixed) return MremapTo(mm, addr, old_length, new_length, new_addr);
 
   const Vma* first = mm.vma_at(addr);

@@ -16,6 +16,7 @@
 #include <cstdint>
 
 #include "base/check.h"
+#include "mm/cpu.h"
 #include "mm/types.h"
 
 namespace mm {
@@ -37,6 +38,7 @@ inline constexpr uint32_t PG_anon = 1u << 10;       // seed 003: its ptes are on
 inline constexpr uint32_t PG_direct = 1u << 11;     // the chain is one pte, named in the page itself
 inline constexpr uint32_t PG_ksm = 1u << 12;       // merged with pages of equal bytes: never written in place
 inline constexpr uint32_t PG_hwpoison = 1u << 13;  // the memory behind it failed
+inline constexpr uint32_t PG_chainlock = 1u << 15;  // pte_chain_lock
 inline constexpr uint32_t PG_key_dirty = 1u << 14;  // the change bit of its storage key (s390)
 
 struct alignas(64) Page {
@@ -70,16 +72,77 @@ inline Mapping* FileMapping(const Page& page) {
   return page.mapping_word > kAnonMapping ? reinterpret_cast<Mapping*>(page.mapping_word) : nullptr;
 }
 
-inline bool trylock_page(Page& page) {
-  if (page.locked()) return false;
-  page.flags |= PG_locked;
-  return true;
+// The locks that are bits of a page: as those of sync.h.
+template <uint32_t kBit, LockClass kClass>
+class PageBitLock {
+ public:
+  static bool try_lock(Page& page, Where where) {
+    if (smp()) [[unlikely]]
+      t_cpus->Point({OpKind::kTrylock, LockName(kClass), Object(page), nullptr, where});
+    if ((page.flags & kBit) != 0) return false;
+    page.flags |= kBit;
+    if (smp()) [[unlikely]]
+      t_cpus->Acquired(kClass, Object(page), where);
+    return true;
+  }
+  static void lock(Page& page, Where where) {
+    if (smp()) [[unlikely]]
+      Wait(page, where);
+    CHECK((page.flags & kBit) == 0);
+    page.flags |= kBit;
+  }
+  static void unlock(Page& page, Where where) {
+    if (smp()) [[unlikely]] {
+      t_cpus->Point({OpKind::kUnlock, LockName(kClass), Object(page), nullptr, where});
+      t_cpus->Released(kClass, Object(page), where);
+    }
+    CHECK((page.flags & kBit) != 0);
+    page.flags &= ~kBit;
+  }
+
+ private:
+  // Another address for each bit: they are not in each other's way.
+  static constexpr ptrdiff_t kOffset = kClass == LockClass::kPageLock ? 0 : 1;
+  static const void* Object(const Page& page) { return reinterpret_cast<const char*>(&page.flags) + kOffset; }
+  [[gnu::noinline]] static void Wait(Page& page, Where where) {
+    t_cpus->CheckOrder(kClass, where, false);
+    const auto is_free = [](const void* object) {
+      const char* flags = static_cast<const char*>(object) - kOffset;
+      return (*reinterpret_cast<const uint32_t*>(flags) & kBit) == 0;
+    };
+    t_cpus->Point({OpKind::kLock, LockName(kClass), Object(page), is_free, where});
+    t_cpus->Acquired(kClass, Object(page), where);
+  }
+};
+using PageLock = PageBitLock<PG_locked, LockClass::kPageLock>;
+using PteChainLock = PageBitLock<PG_chainlock, LockClass::kPteChain>;
+
+inline bool trylock_page(Page& page, Where where = Where::current()) {
+  return PageLock::try_lock(page, where);
 }
-// Requires: nobody holds the page lock (there is one CPU; see sync.h).
-inline void lock_page(Page& page) { CHECK(trylock_page(page)); }
-inline void unlock_page(Page& page) {
-  CHECK(page.locked());
-  page.flags &= ~PG_locked;
+// Sleeps until nobody has the page lock.
+inline void lock_page(Page& page, Where where = Where::current()) { PageLock::lock(page, where); }
+inline void unlock_page(Page& page, Where where = Where::current()) { PageLock::unlock(page, where); }
+// Guards the chain, and with it mapcount and PG_anon.
+inline void pte_chain_lock(Page& page, Where where = Where::current()) { PteChainLock::lock(page, where); }
+inline void pte_chain_unlock(Page& page, Where where = Where::current()) {
+  PteChainLock::unlock(page, where);
+}
+
+// PG_anon without the chain lock.
+inline bool page_is_chained(const Page& page, Where where = Where::current()) {
+  racy_read(reinterpret_cast<const char*>(&page.flags) + 1, "PG_anon", where);
+  return (page.flags & PG_anon) != 0;
+}
+
+// Sleeps until the write of the page that is under way, if any, has come to its end.
+inline void wait_on_page_writeback(Page& page, Where where = Where::current()) {
+  if (!smp()) return;
+  might_sleep(where);
+  const auto is_done = [](const void* flags) {
+    return (*static_cast<const uint32_t*>(flags) & PG_writeback) == 0;
+  };
+  t_cpus->Point({OpKind::kWait, "writeback", &page.flags, is_done, where});
 }
 
 }  // namespace mm

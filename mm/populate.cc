@@ -20,9 +20,9 @@ void InstallFilePtes(Vma& vma, Vaddr start, Vaddr end) {
       handle_mm_fault(*vma.mm, vma, addr, Write::kNo);
       continue;
     }
-    std::lock_guard guard(vma.mm->page_table_lock);
+    Guard guard(vma.mm->page_table_lock);
     Pte* pte = vma.mm->pgtable.alloc(addr);
-    if (pte_none(*pte)) *pte = pgoff_to_pte(index);
+    if (pte_none(*pte)) set_pte(*pte, pgoff_to_pte(index));
   }
 }
 
@@ -36,7 +36,7 @@ SysResult<void> BringIn(Vma& vma, Vaddr start, Vaddr end, BreakCow break_cow) {
     // Making room may undo what a fault began with; then it is taken again.
     for (int tries = 0; tries < kTriesMax; ++tries) {
       if ((handle_mm_fault(*vma.mm, vma, addr, write) & VM_FAULT_ERROR) != 0) return Err(EFAULT);
-      const Pte pte = *vma.mm->pgtable.find(addr);
+      const Pte pte = pte_read(*vma.mm->pgtable.find(addr));
       if (pte_present(pte) && (write == Write::kNo || pte_write(pte))) break;
     }
   }

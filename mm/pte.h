@@ -12,6 +12,7 @@
 
 #include <cstdint>
 
+#include "mm/cpu.h"
 #include "mm/types.h"
 
 namespace mm {
@@ -63,5 +64,33 @@ constexpr Pte hwpoison_entry_to_pte(Pfn pfn) {
 }
 constexpr Pte pte_set(Pte pte, uint64_t bits) { return {pte.word | bits}; }
 constexpr Pte pte_clear_bits(Pte pte, uint64_t bits) { return {pte.word & ~bits}; }
+
+// ---- changes of an entry that other CPUs may look at, or set bits of, at any time ----
+
+inline void set_pte(Pte& entry, Pte pte, Where where = Where::current()) {
+  racy_change(&entry, "pte", where);
+  entry = pte;
+}
+// What the entry held, with the bits that were set up to now; it is none from then on.
+inline Pte ptep_get_and_clear(Pte& entry, Where where = Where::current()) {
+  racy_change(&entry, "pte", where);
+  const Pte pte = entry;
+  entry = {};
+  return pte;
+}
+// Sets or clears bits and leaves the others, as they are by then.
+inline Pte ptep_set_bits(Pte& entry, uint64_t bits, Where where = Where::current()) {
+  racy_change(&entry, "pte", where);
+  return entry = pte_set(entry, bits);
+}
+inline Pte ptep_clear_bits(Pte& entry, uint64_t bits, Where where = Where::current()) {
+  racy_change(&entry, "pte", where);
+  return entry = pte_clear_bits(entry, bits);
+}
+// A look without page_table_lock.
+inline Pte pte_read(const Pte& entry, Where where = Where::current()) {
+  racy_read(&entry, "pte", where);
+  return entry;
+}
 
 }  // namespace mm

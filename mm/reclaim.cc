@@ -18,21 +18,17 @@ constexpr uint32_t kPauseMax = 1u << 16;
 bool IsAnonList(const Page& page) { return (page.flags & PG_swapbacked) != 0; }
 
 // The page to the head of the list that its flags name from now on.
-void Putback(Machine& machine, Pfn pfn, uint32_t active) {
-  Page& page = machine.frames.at(pfn);
-  machine.frames.lru_del(pfn);
-  page.flags = (page.flags & ~PG_active) | active;
-  machine.frames.lru_add(pfn);
-}
+void Putback(Machine& machine, Pfn pfn, uint32_t active) { machine.frames.lru_move(pfn, PG_active, active); }
 
 enum class References : uint8_t { kReclaim, kReclaimClean, kKeep, kActivate };
 
 // page_check_references.
 References CheckReferences(Machine& machine, Pfn pfn) {
   Page& page = machine.frames.at(pfn);
+  uses(&page.flags, true);
   const bool referenced_page = (page.flags & PG_referenced) != 0;
   page.flags &= ~PG_referenced;
-  const int referenced_ptes = page_referenced(machine, pfn);
+  const int referenced_ptes = page_referenced(machine, pfn, PageIs::kLocked);
   if (referenced_ptes > 0) {
     if (PageAnon(page)) return References::kActivate;
     // A page that was read once through a mapping gets one more round.
@@ -52,23 +48,17 @@ bool Pageout(Machine& machine, Pfn pfn) {
   return file.disk() != nullptr && writepage(machine, file, pfn).has_value();
 }
 
-// __remove_mapping: out of its cache, when nobody but the cache and we know of it, and it is clean (INV-M14;
-// the count is looked at first).
+// __remove_mapping (INV-M14).
 bool RemoveMapping(Machine& machine, Pfn pfn) {
-  const Page& page = machine.frames.at(pfn);
-  if (page.count != 2 || page.dirty()) return false;
-  if (page.swapcache()) {
-    delete_from_swap_cache(machine, pfn);
-  } else {
-    remove_from_page_cache(machine, pfn);
-  }
-  return true;
+  return machine.frames.at(pfn).swapcache() ? remove_swap_mapping(machine, pfn)
+                                            : remove_mapping(machine, pfn);
 }
 
 // shrink_page_list, for one page that is locked and referenced by us.
 enum class Look : uint8_t { kReferences, kNot };
 Fate ShrinkPage(Machine& machine, Pfn pfn, Look look) {
   Page& page = machine.frames.at(pfn);
+  uses(&page.flags, false);
   if ((page.flags & PG_writeback) != 0 || page.mapping_word == 0) return Fate::kKeep;
   const References references =
       look == Look::kReferences ? CheckReferences(machine, pfn) : References::kReclaim;
@@ -77,7 +67,9 @@ Fate ShrinkPage(Machine& machine, Pfn pfn, Look look) {
   if (PageAnon(page) && !page.swapcache() && !add_to_swap(machine, pfn)) return Fate::kActivate;
   if (page_mapped(page)) {
     const SwapResult unmapped = try_to_unmap(machine, pfn);
-    CHECK(unmapped != SwapResult::SWAP_SUCCESS || !page_mapped(page));  // INV-M10
+    // INV-M10; a fault that takes no page lock may have mapped it again.
+    CHECK(unmapped != SwapResult::SWAP_SUCCESS ||
+          machine.sem().truncate_race == TruncateRace::kTruncateCount || !page_mapped(page));
     if (unmapped == SwapResult::SWAP_FAIL) {
       try_to_free_swap(machine, pfn);  // a locked page needs no slot
       return Fate::kActivate;
@@ -87,21 +79,21 @@ Fate ShrinkPage(Machine& machine, Pfn pfn, Look look) {
   const Mapping* mapping = FileMapping(page);
   if (mapping != nullptr && mapping->host->kind() == FileKind::kShmem) {
     // Cache, isolation; anybody else would go on using a page that is no longer the object's.
+    uses(&page.count, false);
     if (page.count != 2) return Fate::kKeep;
     return shmem_writepage(machine, pfn) ? Fate::kFreed : Fate::kActivate;
   }
   if (page.dirty()) {
     if (references == References::kReclaimClean) return Fate::kKeep;
     if (page.swapcache() && page_swapcount(machine, page) == 0 && page.count == 2) {
-      try_to_free_swap(machine, pfn);  // nobody wants its bytes
-      return Fate::kFreed;
+      return try_to_free_swap(machine, pfn) ? Fate::kFreed : Fate::kKeep;  // nobody wants its bytes
     }
     if (!Pageout(machine, pfn)) return Fate::kActivate;
   }
   return RemoveMapping(machine, pfn) ? Fate::kFreed : Fate::kKeep;
 }
 
-// One page from the tail of an inactive list; true if its frame is free.
+// One page from the tail of an inactive list, whose reference is given back; true if its frame is free.
 bool ShrinkTail(Machine& machine, Pfn pfn) {
   Page& page = machine.frames.at(pfn);
   const size_t kind = IsAnonList(page) ? 0 : 1;
@@ -109,9 +101,9 @@ bool ShrinkTail(Machine& machine, Pfn pfn) {
   ++machine.reclaim.recent_scanned[kind];
   if (!trylock_page(page)) {
     Putback(machine, pfn, 0);
+    machine.frames.put_page(pfn);
     return false;
   }
-  machine.frames.get_page(pfn);
   const Fate fate = ShrinkPage(machine, pfn, Look::kReferences);
   unlock_page(page);
   if (fate == Fate::kFreed) {
@@ -142,12 +134,14 @@ Lru ListOf(size_t kind, bool active) {
 void ShrinkActive(Machine& machine, size_t kind, uint64_t pages) {
   const LruLists& lru = machine.frames.lru();
   for (; pages > 0 && lru.size(ListOf(kind, true)) > 0; --pages) {
-    const Pfn pfn = lru.tail(ListOf(kind, true));
+    const Pfn pfn = machine.frames.lru_get_tail(ListOf(kind, true));
+    if (pfn == kNoPfn) return;
     ++machine.vmstat.pgrefill;
     ++machine.reclaim.recent_scanned[kind];
-    if (page_referenced(machine, pfn) > 0) ++machine.reclaim.recent_rotated[kind];
+    if (page_referenced(machine, pfn, PageIs::kUnlocked) > 0) ++machine.reclaim.recent_rotated[kind];
     ++machine.vmstat.pgdeactivate;
     Putback(machine, pfn, 0);
+    machine.frames.put_page(pfn);
   }
 }
 
@@ -183,11 +177,10 @@ uint64_t AnonPercent(Machine& machine) {
 }
 
 uint64_t ShrinkKind(Machine& machine, size_t kind, uint64_t scan, uint64_t wanted) {
-  const LruLists& lru = machine.frames.lru();
   uint64_t freed = 0;
   for (; scan > 0 && freed < wanted; --scan) {
     if (InactiveIsLow(machine, kind)) ShrinkActive(machine, kind, std::min(scan, SWAP_CLUSTER_MAX));
-    const Pfn pfn = lru.tail(ListOf(kind, false));
+    const Pfn pfn = machine.frames.lru_get_tail(ListOf(kind, false));
     if (pfn == kNoPfn) break;
     if (ShrinkTail(machine, pfn)) ++freed;
     if (kind == 0 && !CanSwap(machine)) break;
@@ -211,6 +204,9 @@ uint64_t ShrinkLists(Machine& machine, unsigned priority, uint64_t wanted) {
   return freed;
 }
 
+// PF_MEMALLOC: reclaim that needs memory takes what is there.
+bool is_reclaiming(const ReclaimState& state) { return (state.running & (1u << smp_processor_id())) != 0; }
+
 }  // namespace
 
 Watermarks watermarks(const Frames& frames) {
@@ -219,6 +215,7 @@ Watermarks watermarks(const Frames& frames) {
 }
 
 Pfn alloc_page(Machine& machine, Fill fill) {
+  might_sleep();
   if (machine.frames.nr_free() <= watermarks(machine.frames).low) [[unlikely]] {
     return alloc_page_slow(machine, fill);
   }
@@ -229,7 +226,7 @@ Pfn alloc_page_slow(Machine& machine, Fill fill) {
   ReclaimState& state = machine.reclaim;
   const Watermarks marks = watermarks(machine.frames);
   const uint32_t nr_free = machine.frames.nr_free();
-  if (!state.running && (nr_free == 0 || state.pause == 0)) {
+  if (!is_reclaiming(state) && (nr_free == 0 || state.pause == 0)) {
     ++machine.vmstat.allocstall;
     if (try_to_free_pages(machine, marks.high - nr_free) > 0) {
       state.pause_next = 0;
@@ -243,28 +240,32 @@ Pfn alloc_page_slow(Machine& machine, Fill fill) {
 }
 
 uint64_t try_to_free_pages(Machine& machine, uint64_t pages) {
-  if (machine.reclaim.running) return 0;
-  machine.reclaim.running = true;
+  if (is_reclaiming(machine.reclaim)) return 0;
+  const uint32_t own = 1u << smp_processor_id();
+  machine.reclaim.running |= own;
   uint64_t freed = 0;
   for (unsigned priority = DEF_PRIORITY + 1; priority-- > 0 && freed < pages;) {
     freed += ShrinkLists(machine, priority, pages - freed);
   }
-  machine.reclaim.running = false;
+  machine.reclaim.running &= ~own;
   return freed;
 }
 
 bool reclaim_page(Machine& machine, Pfn pfn) {
   Page& page = machine.frames.at(pfn);
-  if ((page.flags & PG_lru) == 0 || machine.reclaim.running || !trylock_page(page)) return false;
-  machine.frames.get_page(pfn);
-  const Fate fate = ShrinkPage(machine, pfn, Look::kNot);
-  unlock_page(page);
+  if (!machine.frames.get_page_unless_zero(pfn)) return false;
+  Fate fate = Fate::kKeep;
+  if ((page.flags & PG_lru) != 0 && !is_reclaiming(machine.reclaim) && trylock_page(page)) {
+    fate = ShrinkPage(machine, pfn, Look::kNot);
+    unlock_page(page);
+  }
   machine.frames.put_page(pfn);
   return fate == Fate::kFreed;
 }
 
 void mark_page_accessed(Machine& machine, Pfn pfn) {
   Page& page = machine.frames.at(pfn);
+  uses(&page.flags, true);
   if ((page.flags & (PG_active | PG_referenced | PG_lru)) == (PG_referenced | PG_lru)) {
     page.flags &= ~PG_referenced;
     Putback(machine, pfn, PG_active);

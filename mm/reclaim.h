@@ -25,7 +25,8 @@ struct ReclaimState {
   // After an attempt that freed nothing, so many allocations go without another.
   uint32_t pause = 0;
   uint32_t pause_next = 0;
-  bool running = false;
+  // The CPUs that are at it, a bit each.
+  uint32_t running = 0;
 };
 
 // Watermarks, in frames: below `low` an allocation makes memory free until there are `high`.
@@ -44,8 +45,8 @@ Pfn alloc_page(Machine& machine, Fill fill);
 // Frees up to `pages` pages, and answers how many; scans the lists at most once over at each priority.
 uint64_t try_to_free_pages(Machine& machine, uint64_t pages);
 
-// Reclaims this very page, used lately or not (MADV_PAGEOUT's reclaim_pages). false: it cannot be had, though
-// some of its ptes may be gone.
+// Reclaims this very page, used lately or not (MADV_PAGEOUT's reclaim_pages), if it is one that can be had.
+// false: it cannot, though some of its ptes may be gone.
 bool reclaim_page(Machine& machine, Pfn pfn);
 
 // The page was used: inactive pages that are used twice become active.

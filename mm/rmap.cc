@@ -1,7 +1,5 @@
 #include "mm/rmap.h"
 
-#include <mutex>
-
 #include "mm/machine.h"
 #include "mm/planted.h"
 
@@ -26,13 +24,13 @@ void ForEachVmaOf(const Mapping& mapping, Pgoff index, Visit&& visit) {
 
 bool ClearYoung(Pte& pte) {
   if (!pte_young(pte)) return false;
-  if (!Planted(Bug::kReferencedNotCleared)) pte = pte_clear_bits(pte, kPteYoung);
+  if (!Planted(Bug::kReferencedNotCleared)) ptep_clear_bits(pte, kPteYoung);
   return true;
 }
 
 int page_referenced_obj_one(Machine& machine, Vma& vma, Pfn pfn) {
-  std::unique_lock guard(vma.mm->page_table_lock, std::try_to_lock);
-  if (!guard.owns_lock()) return 1;
+  TryGuard guard(vma.mm->page_table_lock);
+  if (!guard) return 1;
   Vaddr addr;
   Pte* pte = find_pte(vma, machine, pfn, &addr);
   return pte != nullptr && ClearYoung(*pte) ? 1 : 0;
@@ -42,9 +40,10 @@ int page_referenced_obj(Machine& machine, Pfn pfn) {
   const Page& page = machine.frames.at(pfn);
   if (page.mapcount == 0) return 0;
   Mapping* mapping = FileMapping(page);
-  CHECK(mapping != nullptr && !page.swapcache());
-  std::unique_lock guard(mapping->i_shared_sem, std::try_to_lock);
-  if (!guard.owns_lock()) return 1;
+  if (mapping == nullptr) return 0;  // truncated, and mapped still
+  CHECK(!page.swapcache());
+  TryGuard guard(mapping->i_shared_sem);
+  if (!guard) return 1;
   int referenced = 0;
   ForEachVmaOf(*mapping, page.index, [&](Vma& vma) {
     referenced += page_referenced_obj_one(machine, vma, pfn);
@@ -53,24 +52,46 @@ int page_referenced_obj(Machine& machine, Pfn pfn) {
   return referenced;
 }
 
+// page_remove_rmap under the chain lock. true: the page is not mapped any more, and its key says that it is
+// dirty.
+bool RemoveRmap(Machine& machine, Page& page, MmStruct& mm, Vaddr addr) {
+  CHECK(page.mapcount > 0);
+  uses(&page.mapcount, true);
+  // An entry that is not there: the page is being converted, and the scan had not come to this pte.
+  if (Chained(page) && !Planted(Bug::kChainEntryLeftBehind)) {
+    pte_chain_remove(machine.pte_chains, page, {&mm, addr});
+  }
+  if (--page.mapcount > 0) return false;
+  --MappedCount(machine, page);
+  const bool dirty = (page.flags & PG_key_dirty) != 0;  // page_test_and_clear_dirty
+  page.flags &= ~PG_key_dirty;
+  return dirty;
+}
+
 // Removes one pte of the page, under its page_table_lock. `left` stays in its place.
-void UnmapPte(Machine& machine, MmStruct& mm, Vaddr addr, Pte& entry, Pfn pfn, Pte left) {
-  const Pte old = entry;
-  entry = left;
+enum class ChainLock : uint8_t { kFree, kHeld };
+void UnmapPte(Machine& machine, PteAddr at, Pte& entry, Pfn pfn, Pte left, ChainLock chain) {
+  Page& page = machine.frames.at(pfn);
+  const Pte old = ptep_get_and_clear(entry);
+  if (!pte_none(left)) set_pte(entry, left);
   if (pte_dirty(old) && !Planted(Bug::kDirtyPteDropped)) set_page_dirty(machine, pfn);
-  --(PageAnon(machine.frames.at(pfn)) ? mm.anon_rss : mm.file_rss);
-  page_remove_rmap(machine, pfn, mm, addr);
+  --(PageAnon(page) ? at.mm->anon_rss : at.mm->file_rss);
+  if (chain == ChainLock::kFree) {
+    page_remove_rmap(machine, pfn, *at.mm, at.addr);
+  } else if (RemoveRmap(machine, page, *at.mm, at.addr)) {
+    set_page_dirty(machine, pfn);
+  }
   machine.frames.put_page(pfn);
 }
 
 SwapResult try_to_unmap_obj_one(Machine& machine, Vma& vma, Pfn pfn) {
-  std::unique_lock guard(vma.mm->page_table_lock, std::try_to_lock);
-  if (!guard.owns_lock()) return SwapResult::SWAP_AGAIN;
+  TryGuard guard(vma.mm->page_table_lock);
+  if (!guard) return SwapResult::SWAP_AGAIN;
   Vaddr addr;
   Pte* pte = find_pte(vma, machine, pfn, &addr);
   if (pte == nullptr) return SwapResult::SWAP_AGAIN;
   if ((vma.flags & (VM_LOCKED | VM_RESERVED)) != 0) return SwapResult::SWAP_FAIL;
-  UnmapPte(machine, *vma.mm, addr, *pte, pfn, {});
+  UnmapPte(machine, {vma.mm, addr}, *pte, pfn, {}, ChainLock::kFree);
   return SwapResult::SWAP_AGAIN;
 }
 
@@ -79,10 +100,11 @@ SwapResult try_to_unmap_obj(Machine& machine, Pfn pfn) {
   Mapping* mapping = FileMapping(page);
   CHECK(mapping != nullptr && !page.swapcache());
   SwapResult result = SwapResult::SWAP_AGAIN;
-  std::unique_lock guard(mapping->i_shared_sem, std::try_to_lock);
-  if (!guard.owns_lock()) return result;
+  TryGuard guard(mapping->i_shared_sem);
+  if (!guard) return result;
   ForEachVmaOf(*mapping, page.index, [&](Vma& vma) {
     result = try_to_unmap_obj_one(machine, vma, pfn);
+    racy_read(&page.mapcount, "mapcount");
     return result != SwapResult::SWAP_FAIL && page.mapcount > 0;
   });
   return result;
@@ -99,38 +121,52 @@ Pte Remainder(Machine& machine, const Page& page, const Vma& vma, Vaddr addr) {
   return pgoff_to_pte(page.index);
 }
 
-// One entry of the chain.
+// One entry of the chain, whose lock is held: so the entry's pte and its address space are there.
 SwapResult try_to_unmap_one(Machine& machine, Pfn pfn, PteAddr at) {
-  std::unique_lock guard(at.mm->page_table_lock, std::try_to_lock);
-  if (!guard.owns_lock()) return SwapResult::SWAP_AGAIN;
+  TryGuard guard(at.mm->page_table_lock);
+  if (!guard) return SwapResult::SWAP_AGAIN;
   const Vma* vma = at.mm->vma_at(at.addr);
   Pte* pte = at.mm->pgtable.find(at.addr);
   CHECK(pte != nullptr && pte_present(*pte) && vm_normal_page(*pte) == pfn);
   if (vma == nullptr || (vma->flags & (VM_LOCKED | VM_RESERVED)) != 0) return SwapResult::SWAP_FAIL;
-  UnmapPte(machine, *at.mm, at.addr, *pte, pfn, Remainder(machine, machine.frames.at(pfn), *vma, at.addr));
+  UnmapPte(machine, at, *pte, pfn, Remainder(machine, machine.frames.at(pfn), *vma, at.addr),
+           ChainLock::kHeld);
   return SwapResult::SWAP_SUCCESS;
 }
 
 SwapResult try_to_unmap_chain(Machine& machine, Pfn pfn) {
+  Page& page = machine.frames.at(pfn);
+  pte_chain_lock(page);
   absl::InlinedVector<PteAddr, 8> entries;
-  pte_chain_for_each(machine.frames.at(pfn), [&](PteAddr at) { entries.push_back(at); });
+  pte_chain_for_each(page, [&](PteAddr at) { entries.push_back(at); });
   SwapResult result = SwapResult::SWAP_SUCCESS;
   for (const PteAddr at : entries) {
-    switch (try_to_unmap_one(machine, pfn, at)) {
-      case SwapResult::SWAP_SUCCESS: break;
-      case SwapResult::SWAP_AGAIN: result = SwapResult::SWAP_AGAIN; break;
-      case SwapResult::SWAP_FAIL: return SwapResult::SWAP_FAIL;
-    }
+    const SwapResult one = try_to_unmap_one(machine, pfn, at);
+    if (one != SwapResult::SWAP_SUCCESS) result = one;
+    if (one == SwapResult::SWAP_FAIL) break;
   }
+  pte_chain_unlock(page);
   return result;
 }
 
 // Takes what a conversion did back: the ptes are the file's to find again.
 void Unconvert(Machine& machine, Page& page) {
+  pte_chain_lock(page);
   absl::InlinedVector<PteAddr, 8> entries;
   pte_chain_for_each(page, [&](PteAddr at) { entries.push_back(at); });
   for (const PteAddr at : entries) pte_chain_remove(machine.pte_chains, page, at);
   page.flags &= ~PG_anon;
+  pte_chain_unlock(page);
+}
+
+// PG_anon for a page that has it not; false: there is nothing to put on its chain.
+bool BeginConversion(Page& page) {
+  pte_chain_lock(page);
+  const bool was_chained = Chained(page);
+  page.flags |= PG_anon;
+  const bool mapped = page.mapcount > 0;
+  pte_chain_unlock(page);
+  return !was_chained && mapped;
 }
 
 }  // namespace
@@ -147,52 +183,59 @@ void page_add_new_anon_rmap(Machine& machine, Pfn pfn, const Vma& vma, Vaddr add
 void page_add_anon_rmap(Machine& machine, Pfn pfn, const Vma& vma, Vaddr addr) {
   Page& page = machine.frames.at(pfn);
   CHECK(PageAnon(page));
+  pte_chain_lock(page);
   page.flags |= PG_anon;
   pte_chain_add(machine.pte_chains, page, {vma.mm, addr});
-  if (page.mapcount++ > 0) return;
-  page.index = linear_page_index(vma, addr);
-  ++machine.vmstat.nr_anon_pages;
+  uses(&page.mapcount, true);
+  if (page.mapcount++ == 0) {
+    page.index = linear_page_index(vma, addr);
+    ++machine.vmstat.nr_anon_pages;
+  }
+  pte_chain_unlock(page);
 }
 
 void page_add_file_rmap(Machine& machine, Pfn pfn, MmStruct& mm, Vaddr addr) {
   Page& page = machine.frames.at(pfn);
   if ((page.flags & PG_reserved) == 0) CHECK(FileMapping(page) != nullptr && !page.swapcache());
+  pte_chain_lock(page);
   if (Chained(page)) pte_chain_add(machine.pte_chains, page, {&mm, addr});
+  uses(&page.mapcount, true);
   if (page.mapcount++ == 0) ++machine.vmstat.nr_mapped;
+  pte_chain_unlock(page);
 }
 
 void page_dup_rmap(Machine& machine, Pfn pfn, MmStruct& mm, Vaddr addr) {
   Page& page = machine.frames.at(pfn);
   CHECK(page.mapcount > 0);
+  pte_chain_lock(page);
   if (Chained(page)) pte_chain_add(machine.pte_chains, page, {&mm, addr});
+  uses(&page.mapcount, true);
   ++page.mapcount;
+  pte_chain_unlock(page);
 }
 
 void page_remove_rmap(Machine& machine, Pfn pfn, MmStruct& mm, Vaddr addr) {
   Page& page = machine.frames.at(pfn);
-  CHECK(page.mapcount > 0);
-  // An entry that is not there: the page is being converted, and the scan had not come to this pte.
-  if (Chained(page) && !Planted(Bug::kChainEntryLeftBehind)) {
-    pte_chain_remove(machine.pte_chains, page, {&mm, addr});
-  }
-  if (--page.mapcount > 0) return;
-  --MappedCount(machine, page);
-  if ((page.flags & PG_key_dirty) != 0) {  // page_test_and_clear_dirty
-    page.flags &= ~PG_key_dirty;
-    set_page_dirty(machine, pfn);
-  }
+  pte_chain_lock(page);
+  const bool dirty = RemoveRmap(machine, page, mm, addr);
+  pte_chain_unlock(page);
+  if (dirty) set_page_dirty(machine, pfn);
 }
 
 void page_move_rmap(Machine& machine, Pfn pfn, MmStruct& mm, Vaddr from, Vaddr to) {
   Page& page = machine.frames.at(pfn);
-  if (!Chained(page)) return;
+  pte_chain_lock(page);
   // Not on it: a conversion that ran out of memory left it out (ConvertEnomem::kAsPosted).
-  if (pte_chain_remove(machine.pte_chains, page, {&mm, from})) {
+  if (Chained(page) && pte_chain_remove(machine.pte_chains, page, {&mm, from})) {
     pte_chain_add(machine.pte_chains, page, {&mm, to});
   }
+  pte_chain_unlock(page);
 }
 
-bool page_mapped(const Page& page) { return Chained(page) ? !pte_chain_empty(page) : page.mapcount > 0; }
+bool page_mapped(const Page& page) {
+  racy_read(&page.mapcount, "mapcount");
+  return Chained(page) ? !pte_chain_empty(page) : page.mapcount > 0;
+}
 
 Pte* find_pte(Vma& vma, const Machine& machine, Pfn pfn, Vaddr* addr) {
   const Page& page = machine.frames.at(pfn);
@@ -203,25 +246,36 @@ Pte* find_pte(Vma& vma, const Machine& machine, Pfn pfn, Vaddr* addr) {
   return pte;
 }
 
-int page_referenced(Machine& machine, Pfn pfn) {
+int page_referenced(Machine& machine, Pfn pfn, PageIs page_is) {
   Page& page = machine.frames.at(pfn);
   int referenced = 0;
+  uses(&page.flags, true);
   if ((page.flags & PG_referenced) != 0) {
     page.flags &= ~PG_referenced;
     ++referenced;
   }
-  if (!Chained(page)) return referenced + page_referenced_obj(machine, pfn);
+  if (!page_is_chained(page)) {
+    // The page lock keeps its mapping.
+    const bool locked_here = page_is == PageIs::kUnlocked;
+    if (locked_here && !trylock_page(page)) return referenced + 1;
+    if (!Chained(page)) referenced += page_referenced_obj(machine, pfn);
+    if (locked_here) unlock_page(page);
+    return referenced;
+  }
+  pte_chain_lock(page);
   pte_chain_for_each(page, [&](PteAddr at) {
     Pte* pte = at.mm->pgtable.find(at.addr);
     if (pte != nullptr && ClearYoung(*pte)) ++referenced;
   });
+  pte_chain_unlock(page);
   return referenced;
 }
 
 SwapResult try_to_unmap(Machine& machine, Pfn pfn) {
   const Page& page = machine.frames.at(pfn);
   CHECK(page.locked() && page.mapping_word != 0);
-  const SwapResult result = Chained(page) ? try_to_unmap_chain(machine, pfn) : try_to_unmap_obj(machine, pfn);
+  const SwapResult result =
+      page_is_chained(page) ? try_to_unmap_chain(machine, pfn) : try_to_unmap_obj(machine, pfn);
   return page_mapped(page) ? result : SwapResult::SWAP_SUCCESS;
 }
 
@@ -230,10 +284,8 @@ SysResult<void> page_convert_anon(Machine& machine, Pfn pfn) {
   CHECK(page.locked());
   Mapping* mapping = FileMapping(page);
   if (mapping == nullptr) return {};  // a truncate won the page lock
-  std::lock_guard guard(mapping->i_shared_sem);
-  if (Chained(page)) return {};
-  page.flags |= PG_anon;
-  if (page.mapcount == 0) return {};
+  Guard guard(mapping->i_shared_sem);
+  if (!BeginConversion(page)) return {};
   machine.points.Reach(Point::kConvertBeforeScan);
   PteChain* spare = nullptr;
   SysResult<void> result;
@@ -243,12 +295,14 @@ SysResult<void> page_convert_anon(Machine& machine, Pfn pfn) {
       result = Err(ENOMEM);
       return false;
     }
-    std::lock_guard table_guard(vma.mm->page_table_lock);
+    Guard table_guard(vma.mm->page_table_lock);
     Vaddr addr;
     if (find_pte(vma, machine, pfn, &addr) == nullptr) return true;
     // A fork may have put this one on the chain already.
+    pte_chain_lock(page);
     pte_chain_remove(machine.pte_chains, page, {vma.mm, addr});
     pte_chain_add(machine.pte_chains, page, {vma.mm, addr}, &spare);
+    pte_chain_unlock(page);
     return true;
   });
   if (spare != nullptr) machine.pte_chains.Free(spare);

@@ -44,7 +44,8 @@ Pte* find_pte(Vma& vma, const Machine& machine, Pfn pfn, Vaddr* addr);
 // How often the page was referenced since the last call: PG_referenced and young ptes, which are cleared. Of
 // a page that is found through its file's vmas, a lock that somebody holds counts as a reference; a chain is
 // walked without locks.
-int page_referenced(Machine& machine, Pfn pfn);
+enum class PageIs : uint8_t { kLocked, kUnlocked };
+int page_referenced(Machine& machine, Pfn pfn, PageIs page_is);
 
 enum class SwapResult : uint8_t { SWAP_SUCCESS, SWAP_AGAIN, SWAP_FAIL };
 // Removes every pte of a locked page, as far as the locks can be had: an anonymous page leaves swap

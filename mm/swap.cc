@@ -18,7 +18,7 @@ SwapArea& AreaOf(Machine& machine) {
 
 PageSpan SpanOf(Machine& machine, Pfn pfn) { return PageSpan(machine.frames.bytes(pfn), kPageSize); }
 
-// The page's part of entering the swap cache.
+// The page's part of entering the swap cache. Requires: swap_lock is held.
 void Insert(Machine& machine, Pfn pfn, SwpEntry slot) {
   Page& page = machine.frames.at(pfn);
   CHECK(page.locked() && !page.swapcache());
@@ -73,24 +73,40 @@ void SwapArea::FreeIfUnused(SwpEntry slot) {
 // ---- users ----
 
 void swap_duplicate(Machine& machine, SwpEntry entry) {
+  Guard guard(machine.swap_lock);
   if (Planted(Bug::kSwapCountOffByOne) && machine.swap->count(entry) > 0) return;
   AreaOf(machine).AddUser(entry);
 }
 
-void swap_free(Machine& machine, SwpEntry entry) { AreaOf(machine).DropUser(entry); }
+void swap_free(Machine& machine, SwpEntry entry) {
+  Guard guard(machine.swap_lock);
+  AreaOf(machine).DropUser(entry);
+}
 
-void free_swap_and_cache(Machine& machine, SwpEntry entry) {
+namespace {
+
+// One user less; the cached page with a reference where that was the last.
+Pfn DropLastUser(Machine& machine, SwpEntry entry) {
+  Guard guard(machine.swap_lock);
   SwapArea& area = AreaOf(machine);
   const Pfn pfn = area.cached(entry);
   area.DropUser(entry);
-  if (pfn == kNoPfn || area.count(entry) > 0) return;
-  Page& page = machine.frames.at(pfn);
-  if (page.mapcount > 0 && !vm_swap_full(machine)) return;
-  if ((page.flags & PG_writeback) != 0 || !trylock_page(page)) return;
+  if (pfn == kNoPfn || area.count(entry) > 0) return kNoPfn;
   machine.frames.get_page(pfn);
-  delete_from_swap_cache(machine, pfn);
-  page.flags |= PG_dirty;
-  unlock_page(page);
+  return pfn;
+}
+
+}  // namespace
+
+void free_swap_and_cache(Machine& machine, SwpEntry entry) {
+  const Pfn pfn = DropLastUser(machine, entry);
+  if (pfn == kNoPfn) return;
+  Page& page = machine.frames.at(pfn);
+  racy_read(&page.mapcount, "mapcount");
+  if ((page.mapcount == 0 || vm_swap_full(machine)) && trylock_page(page)) {
+    if (page.swapcache() && page.slot == entry) try_to_free_swap(machine, pfn);
+    unlock_page(page);
+  }
   machine.frames.put_page(pfn);
 }
 
@@ -101,14 +117,17 @@ bool vm_swap_full(const Machine& machine) {
 // ---- the swap cache ----
 
 Pfn lookup_swap_cache(Machine& machine, SwpEntry entry) {
-  const Pfn pfn = AreaOf(machine).cached(entry);
+  Guard guard(machine.swap_lock);
+  if (machine.swap == nullptr || !machine.swap->valid(entry)) return kNoPfn;
+  const Pfn pfn = machine.swap->cached(entry);
   if (pfn != kNoPfn) machine.frames.get_page(pfn);
   return pfn;
 }
 
 bool add_to_swap(Machine& machine, Pfn pfn) {
-  if (machine.swap == nullptr) return false;
   CHECK(PageAnon(machine.frames.at(pfn)));
+  Guard guard(machine.swap_lock);
+  if (machine.swap == nullptr) return false;
   const SwpEntry slot = machine.swap->Take(pfn);
   if (slot == kNoSlot) return false;
   Insert(machine, pfn, slot);
@@ -116,43 +135,100 @@ bool add_to_swap(Machine& machine, Pfn pfn) {
   return true;
 }
 
-void delete_from_swap_cache(Machine& machine, Pfn pfn) {
-  Page& page = machine.frames.at(pfn);
+namespace {
+
+// Requires: swap_lock is held. The cache's reference is the caller's from then on.
+void Remove(Machine& machine, Page& page) {
   CHECK(page.locked() && page.swapcache() && page.count > 1);
+  uses(&page.flags, true);
   const SwpEntry slot = page.slot;
   page.flags &= ~PG_swapcache;
   page.slot = kNoSlot;
   AreaOf(machine).SetCached(slot, kNoPfn);
+}
+
+}  // namespace
+
+void delete_from_swap_cache(Machine& machine, Pfn pfn) {
+  {
+    Guard guard(machine.swap_lock);
+    Remove(machine, machine.frames.at(pfn));
+  }
   machine.frames.put_page(pfn);
 }
 
-SysResult<Pfn> read_swap_cache(Machine& machine, SwpEntry entry, bool* major) {
-  SwapArea& area = AreaOf(machine);
-  if (!area.valid(entry)) return Err(EINVAL);
-  Pfn pfn = lookup_swap_cache(machine, entry);
-  if (pfn != kNoPfn) return pfn;
-  // The slot must not go while memory is made free for its page.
-  area.AddUser(entry);
-  pfn = alloc_page(machine, Fill::kUninitialized);
-  if (pfn != kNoPfn) {
-    Page& page = machine.frames.at(pfn);
-    page.mapping_word = kAnonMapping;
-    page.flags |= PG_swapbacked;
-    lock_page(page);
-    Insert(machine, pfn, entry);
-    area.SetCached(entry, pfn);
-    machine.frames.lru_add(pfn);
-    if (area.device().ReadPage(entry, SpanOf(machine, pfn))) page.flags |= PG_uptodate;
-    ++machine.vmstat.pswpin;
-    unlock_page(page);
-    *major = true;
+bool remove_swap_mapping(Machine& machine, Pfn pfn) {
+  Page& page = machine.frames.at(pfn);
+  {
+    Guard guard(machine.swap_lock);
+    uses(&page.count, false);
+    uses(&page.flags, false);
+    if (page.count != 2 || page.dirty() || (page.flags & PG_writeback) != 0) return false;
+    Remove(machine, page);
   }
-  area.DropUser(entry);
-  if (pfn == kNoPfn) return Err(ENOMEM);
-  return pfn;
+  machine.frames.put_page(pfn);
+  return true;
+}
+
+namespace {
+
+// Keeps a slot in use while memory is made free for its page; false: nobody uses it.
+bool HoldSlot(Machine& machine, SwpEntry entry) {
+  Guard guard(machine.swap_lock);
+  if (machine.swap == nullptr || !machine.swap->valid(entry)) return false;
+  machine.swap->AddUser(entry);
+  return true;
+}
+
+// A new page, locked, as the slot's; kNoPfn with *again set when somebody else was first.
+Pfn NewSwapCachePage(Machine& machine, SwpEntry entry, bool* again) {
+  const Pfn pfn = alloc_page(machine, Fill::kUninitialized);
+  if (pfn == kNoPfn) return kNoPfn;
+  Page& page = machine.frames.at(pfn);
+  lock_page(page);
+  {
+    Guard guard(machine.swap_lock);
+    *again = machine.swap->cached(entry) != kNoPfn;
+    if (!*again) {
+      page.mapping_word = kAnonMapping;
+      page.flags |= PG_swapbacked;
+      Insert(machine, pfn, entry);
+      machine.swap->SetCached(entry, pfn);
+    }
+  }
+  if (!*again) {
+    machine.frames.lru_add(pfn);
+    return pfn;
+  }
+  unlock_page(page);
+  machine.frames.put_page(pfn);
+  return kNoPfn;
+}
+
+}  // namespace
+
+SysResult<Pfn> read_swap_cache(Machine& machine, SwpEntry entry, bool* major) {
+  for (;;) {
+    const Pfn cached = lookup_swap_cache(machine, entry);
+    if (cached != kNoPfn) return cached;
+    if (!HoldSlot(machine, entry)) return Err(EINVAL);
+    bool again = false;
+    const Pfn pfn = NewSwapCachePage(machine, entry, &again);
+    if (pfn != kNoPfn) {
+      Page& page = machine.frames.at(pfn);
+      if (machine.swap->device().ReadPage(entry, SpanOf(machine, pfn))) page.flags |= PG_uptodate;
+      ++machine.vmstat.pswpin;
+      unlock_page(page);
+      *major = true;
+    }
+    swap_free(machine, entry);
+    if (pfn != kNoPfn) return pfn;
+    if (!again) return Err(ENOMEM);
+  }
 }
 
 uint32_t page_swapcount(const Machine& machine, const Page& page) {
+  if (page.swapcache()) racy_read(&machine.swap_lock, "swap count");
   return page.swapcache() ? machine.swap->count(page.slot) : 0;
 }
 
@@ -162,6 +238,7 @@ bool reuse_swap_page(Machine& machine, Pfn pfn) {
   if (Planted(Bug::kCowWritesInPlace)) return true;
   if ((page.flags & PG_ksm) != 0) return false;
   const ReuseRule rule = machine.sem().reuse_rule;
+  racy_read(&page.mapcount, "mapcount");
   const auto swapcount = static_cast<int32_t>(page_swapcount(machine, page));
   if (rule == ReuseRule::kCount) {
     // can_share_swap_page: a page of the swap cache whose slot has no user but the entry at hand.
@@ -189,6 +266,7 @@ bool try_to_free_swap(Machine& machine, Pfn pfn) {
 
 void free_page_and_swap_cache(Machine& machine, Pfn pfn) {
   Page& page = machine.frames.at(pfn);
+  uses(&page.mapcount, false);
   if (page.swapcache() && page.mapcount == 0 && trylock_page(page)) {
     try_to_free_swap(machine, pfn);
     unlock_page(page);
@@ -199,9 +277,11 @@ void free_page_and_swap_cache(Machine& machine, Pfn pfn) {
 SysResult<void> swap_writepage(Machine& machine, Pfn pfn) {
   Page& page = machine.frames.at(pfn);
   CHECK(page.locked() && page.swapcache());
+  racy_change(&page.flags, "PG_dirty");
   page.flags = (page.flags & ~PG_dirty) | PG_writeback;
+  uses(machine.frames.bytes(pfn), false);
   const SysResult<void> written = AreaOf(machine).device().WritePage(page.slot, SpanOf(machine, pfn));
-  page.flags &= ~PG_writeback;
+  end_of_io([&machine, pfn] { end_page_writeback(machine, pfn); });
   if (!written) page.flags |= PG_dirty;
   if (written) ++machine.vmstat.pswpout;
   return written;
@@ -209,57 +289,74 @@ SysResult<void> swap_writepage(Machine& machine, Pfn pfn) {
 
 // ---- shmem ----
 
+namespace {
+
+SwpEntry TakeSlot(Machine& machine, Pfn pfn) {
+  Guard guard(machine.swap_lock);
+  return machine.swap == nullptr ? kNoSlot : machine.swap->Take(pfn);
+}
+
+}  // namespace
+
 bool shmem_writepage(Machine& machine, Pfn pfn) {
   const Page& page = machine.frames.at(pfn);
-  Mapping* mapping = FileMapping(page);
-  CHECK(page.locked() && page.mapcount == 0 && mapping != nullptr);
-  if (machine.swap == nullptr) return false;
-  const SwpEntry slot = machine.swap->Take(pfn);
+  CHECK(page.locked() && page.mapcount == 0 && FileMapping(page) != nullptr);
+  const SwpEntry slot = TakeSlot(machine, pfn);
   if (slot == kNoSlot) return false;
-  const bool written = machine.swap->device().WritePage(slot, SpanOf(machine, pfn)).has_value();
-  if (written) {
+  uses(machine.frames.bytes(pfn), false);
+  bool moved = machine.swap->device().WritePage(slot, SpanOf(machine, pfn)).has_value();
+  if (moved) {
     ++machine.vmstat.pswpout;
-    machine.swap->AddUser(slot);
-    CHECK(mapping->swapped.emplace(page.index, slot).second);
-    remove_from_page_cache(machine, pfn);
+    moved = shmem_to_swap(machine, pfn, slot);
   }
+  Guard guard(machine.swap_lock);
+  if (moved) machine.swap->AddUser(slot);
   machine.swap->SetCached(slot, kNoPfn);
-  return written;
+  return moved;
 }
 
 SysResult<Pfn> shmem_swapin(Machine& machine, Mapping& mapping, Pgoff index) {
-  const auto found = mapping.swapped.find(index);
-  CHECK(found != mapping.swapped.end());
-  const SwpEntry slot = found->second;
+  if (!shmem_is_swapped(mapping, index)) return kNoPfn;
   const Pfn pfn = alloc_page(machine, Fill::kUninitialized);
   if (pfn == kNoPfn) return Err(ENOMEM);
-  if (const auto read = AreaOf(machine).device().ReadPage(slot, SpanOf(machine, pfn)); !read) {
-    machine.frames.put_page(pfn);
-    return std::unexpected(read.error());
-  }
-  ++machine.vmstat.pswpin;
-  mapping.swapped.erase(index);
-  swap_free(machine, slot);
   Page& page = machine.frames.at(pfn);
   lock_page(page);
-  add_to_page_cache(machine, mapping, index, pfn);
-  page.flags |= PG_uptodate;
-  set_page_dirty(machine, pfn);
+  const SwpEntry slot = shmem_from_swap(machine, mapping, index, pfn);
+  SysResult<void> read;
+  if (slot != kNoSlot) {
+    read = AreaOf(machine).device().ReadPage(slot, SpanOf(machine, pfn));
+    if (read) {
+      ++machine.vmstat.pswpin;
+      swap_free(machine, slot);
+      page.flags |= PG_uptodate;
+      set_page_dirty(machine, pfn);
+    } else {
+      (void)shmem_to_swap(machine, pfn, slot);
+    }
+  }
   unlock_page(page);
-  return pfn;
+  if (slot != kNoSlot && read) return pfn;
+  machine.frames.put_page(pfn);
+  if (slot == kNoSlot) return kNoPfn;  // somebody else was first
+  return std::unexpected(read.error());
 }
 
-void shmem_zero_swapped(Machine& machine, Mapping& mapping, Pgoff index, size_t from, size_t to) {
+bool shmem_zero_swapped(Machine& machine, Mapping& mapping, Pgoff index, size_t from, size_t to) {
+  Guard guard(mapping.tree_lock);
+  const auto found = mapping.swapped.find(index);
+  if (found == mapping.swapped.end()) return false;
   PageBytes bytes;
   SwapDevice& device = AreaOf(machine).device();
-  const SwpEntry slot = mapping.swapped.at(index);
-  if (!device.ReadPage(slot, bytes)) return;
+  if (!device.ReadPage(found->second, bytes)) return true;
   std::fill(bytes.begin() + static_cast<ptrdiff_t>(from), bytes.begin() + static_cast<ptrdiff_t>(to),
             std::byte{0});
-  (void)device.WritePage(slot, bytes);
+  (void)device.WritePage(found->second, bytes);
+  return true;
 }
 
 void shmem_truncate_swap(Machine& machine, Mapping& mapping, Pgoff first, Pgoff end) {
+  if (mapping.host->kind() != FileKind::kShmem) return;
+  Guard guard(mapping.tree_lock);
   const auto from = mapping.swapped.lower_bound(first);
   auto to = from;
   for (; to != mapping.swapped.end() && to->first < end; ++to) swap_free(machine, to->second);

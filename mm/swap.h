@@ -9,6 +9,7 @@
 //   SW1     A page has PG_swapcache exactly when its slot's cache entry names it.
 //   SW2     nr_free is a recount of the free slots.
 //   SW3     A clean page of the swap cache equals its slot (deep only).
+// Locks: swap_lock of the machine guards the slots and which page stands for which.
 // Slot 0 is the header, and never handed out. Reads and writes are whole pages and done at once.
 #pragma once
 
@@ -82,6 +83,7 @@ class SwapArea {
   SwpEntry TakeForUser();
   // While it is closed, Take() answers kNoSlot (swapoff is at work).
   void set_closed(bool closed) { closed_ = closed; }
+  bool closed() const { return closed_; }
   void AddUser(SwpEntry slot) { ++counts_.at(slot); }
   void DropUser(SwpEntry slot);
   void SetCached(SwpEntry slot, Pfn pfn);  // kNoPfn: takes it out
@@ -117,6 +119,8 @@ Pfn lookup_swap_cache(Machine& machine, SwpEntry entry);
 bool add_to_swap(Machine& machine, Pfn pfn);
 // Takes a locked page out of the swap cache and drops the cache's reference: the caller has one.
 void delete_from_swap_cache(Machine& machine, Pfn pfn);
+// The same as remove_mapping() of file.h for a page of the swap cache.
+bool remove_swap_mapping(Machine& machine, Pfn pfn);
 // The slot's page with a reference: the cached one, or read from the device into a new page of the cache
 // (*major). ENOMEM. A page that could not be read comes back without PG_uptodate.
 SysResult<Pfn> read_swap_cache(Machine& machine, SwpEntry entry, bool* major);
@@ -137,11 +141,12 @@ SysResult<void> swap_writepage(Machine& machine, Pfn pfn);
 // Writes a locked, unmapped page of a shmem object to a slot and takes it out of the object's cache: the
 // object names the slot instead. false: there is no slot, or the device failed, and nothing changed.
 bool shmem_writepage(Machine& machine, Pfn pfn);
-// The bytes of a swapped page of an object, in its cache again. ENOMEM, EIO.
+// The bytes of a swapped page of an object, in its cache again; kNoPfn if it is not in swap (any more).
+// ENOMEM, EIO.
 SysResult<Pfn> shmem_swapin(Machine& machine, Mapping& mapping, Pgoff index);
-// Zeroes bytes [from, to) of a swapped page of an object, in its slot; a slot that cannot be read or written
-// is left.
-void shmem_zero_swapped(Machine& machine, Mapping& mapping, Pgoff index, size_t from, size_t to);
+// Zeroes bytes [from, to) of a swapped page of an object, in its slot; false: it is not in swap. A slot that
+// cannot be read or written is left.
+bool shmem_zero_swapped(Machine& machine, Mapping& mapping, Pgoff index, size_t from, size_t to);
 // Frees the slots of pages [first, end) of an object.
 void shmem_truncate_swap(Machine& machine, Mapping& mapping, Pgoff first, Pgoff end);
 

@@ -1,5 +1,5 @@
 // swapon and swapoff.
-#include <set>
+#include <algorithm>
 
 #include "mm/fault.h"
 #include "mm/machine.h"
@@ -16,35 +16,44 @@ void UnusePte(Vma& vma, Vaddr addr, Pte& entry, Pfn pfn) {
   machine.frames.get_page(pfn);
   page_add_anon_rmap(machine, pfn, vma, addr);
   // Old: nobody asked for it just now.
-  entry = mk_pte(pfn, (vma.flags & VM_ACCESS_FLAGS) == 0 ? kPteProtnone : 0);
+  set_pte(entry, mk_pte(pfn, (vma.flags & VM_ACCESS_FLAGS) == 0 ? kPteProtnone : 0));
   swap_free(machine, slot);
 }
 
-// One swap pte back into memory.
+// One swap pte back into memory, unless somebody was faster. Requires: mmap_sem is held.
 SysResult<void> UnuseEntry(Vma& vma, Vaddr addr) {
   Machine& machine = vma.mm->machine;
   Pte* entry = vma.mm->pgtable.find(addr);
+  const Pte orig = pte_read(*entry);
+  if (!pte_swap(orig)) return {};
+  const SwpEntry slot = pte_to_swp_entry(orig);
   bool major = false;
-  const Pfn pfn = SYS_TRY(read_swap_cache(machine, pte_to_swp_entry(*entry), &major));
+  const SysResult<Pfn> read = read_swap_cache(machine, slot, &major);
+  if (!read)
+    return pte_read(*entry) == orig ? SysResult<void>(std::unexpected(read.error())) : SysResult<void>();
+  const Pfn pfn = *read;
   Page& page = machine.frames.at(pfn);
   lock_page(page);
-  const bool uptodate = page.uptodate();
-  if (uptodate) {
-    vma.mm->page_table_lock.lock();
-    UnusePte(vma, addr, *entry, pfn);
-    vma.mm->page_table_lock.unlock();
-    try_to_free_swap(machine, pfn);
-  } else if (page.count == 2) {
-    delete_from_swap_cache(machine, pfn);
+  SysResult<void> result;
+  if (page.swapcache() && page.slot == slot) {
+    if (page.uptodate()) {
+      Guard guard(vma.mm->page_table_lock);
+      if (*entry == orig) UnusePte(vma, addr, *entry, pfn);
+    } else {
+      remove_swap_mapping(machine, pfn);
+      result = Err(EIO);
+    }
+    if (page.swapcache()) try_to_free_swap(machine, pfn);
   }
   unlock_page(page);
   machine.frames.put_page(pfn);
-  return uptodate ? SysResult<void>{} : Err(EIO);
+  return result;
 }
 
 // The addresses of the swap entries of `mm`.
 std::vector<Vaddr> SwapPtes(MmStruct& mm) {
   std::vector<Vaddr> found;
+  Guard guard(mm.page_table_lock);
   mm.pgtable.walk(0, TASK_SIZE, [&](Vaddr addr, const Pte& pte) {
     if (pte_swap(pte)) found.push_back(addr);
   });
@@ -52,6 +61,7 @@ std::vector<Vaddr> SwapPtes(MmStruct& mm) {
 }
 
 SysResult<void> UnuseMm(MmStruct& mm) {
+  ReadGuard guard(mm.mmap_sem);
   for (const Vaddr addr : SwapPtes(mm)) {
     SYS_TRY_VOID(UnuseEntry(*mm.vma_at(addr), addr));
   }
@@ -59,55 +69,72 @@ SysResult<void> UnuseMm(MmStruct& mm) {
 }
 
 SysResult<void> UnuseShmem(Machine& machine, File& file) {
-  while (!file.mapping.swapped.empty()) {
-    const Pfn pfn = SYS_TRY(shmem_swapin(machine, file.mapping, file.mapping.swapped.begin()->first));
-    machine.frames.put_page(pfn);
+  for (;;) {
+    const Pgoff index = shmem_first_swapped(file.mapping);
+    if (index == ~Pgoff{0}) return {};
+    const Pfn pfn = SYS_TRY(shmem_swapin(machine, file.mapping, index));
+    if (pfn != kNoPfn) machine.frames.put_page(pfn);
   }
-  return {};
 }
 
 // Pages of the swap cache that no entry names any more give their slots back.
 void EmptyCache(Machine& machine) {
   for (SwpEntry slot = 1; slot < machine.swap->high_water(); ++slot) {
-    const Pfn pfn = machine.swap->cached(slot);
-    if (pfn == kNoPfn || machine.swap->count(slot) > 0) continue;
-    machine.frames.get_page(pfn);
+    const Pfn pfn = lookup_swap_cache(machine, slot);
+    if (pfn == kNoPfn) continue;
     lock_page(machine.frames.at(pfn));
-    try_to_free_swap(machine, pfn);
+    wait_on_page_writeback(machine.frames.at(pfn));
+    if (machine.frames.at(pfn).swapcache()) try_to_free_swap(machine, pfn);
     unlock_page(machine.frames.at(pfn));
     machine.frames.put_page(pfn);
   }
 }
 
 SysResult<void> TryToUnuse(Machine& machine) {
-  // In the order of the processes, so that the same run takes the same frames.
-  std::set<const MmStruct*> done;
+  // In the order of the processes, so that the same run takes the same frames. They may come and go
+  // meanwhile.
+  std::vector<std::shared_ptr<MmStruct>> mms;
   for (const auto& [pid, process] : machine.processes()) {
-    if (done.insert(process->mm.get()).second) SYS_TRY_VOID(UnuseMm(*process->mm));
+    if (std::ranges::find(mms, process->mm) == mms.end()) mms.push_back(process->mm);
   }
+  for (const auto& mm : mms) SYS_TRY_VOID(UnuseMm(*mm));
   for (const FilePtr& file : machine.files()) SYS_TRY_VOID(UnuseShmem(machine, *file));
   EmptyCache(machine);
   return {};
 }
 
+bool IsEmpty(Machine& machine) {
+  Guard guard(machine.swap_lock);
+  return machine.swap->nr_unused() == machine.swap->nr_slots();
+}
+
 }  // namespace
 
 SysResult<void> sys_swapon(Machine& machine, std::unique_ptr<SwapDevice> device, uint64_t slots) {
+  Guard guard(machine.swap_lock);
   if (machine.swap != nullptr) return Err(EBUSY);
   machine.swap = std::make_unique<SwapArea>(std::move(device), slots);
   return {};
 }
 
 SysResult<void> sys_swapoff(Machine& machine) {
-  if (machine.swap == nullptr) return Err(EINVAL);
-  // Nothing goes to swap while it is emptied.
-  machine.swap->set_closed(true);
+  {
+    Guard guard(machine.swap_lock);
+    // Not there, or another CPU is about to take it away.
+    if (machine.swap == nullptr || machine.swap->closed()) return Err(EINVAL);
+    machine.swap->set_closed(true);  // nothing goes to swap while it is emptied
+  }
   SysResult<void> emptied = TryToUnuse(machine);
+  // A fork may have copied entries behind us, or a fault be about to give its slot back.
+  while (emptied && !IsEmpty(machine)) {
+    CHECK(smp());
+    cpu_relax();
+    emptied = TryToUnuse(machine);
+  }
+  Guard guard(machine.swap_lock);
   machine.swap->set_closed(false);
-  if (!emptied) return emptied;
-  CHECK(machine.swap->nr_unused() == machine.swap->nr_slots());
-  machine.swap = nullptr;
-  return {};
+  if (emptied) machine.swap = nullptr;
+  return emptied;
 }
 
 }  // namespace mm

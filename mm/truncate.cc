@@ -1,7 +1,6 @@
 // Size changes of a file and what they take with them: spec B8, B9.
 #include <algorithm>
 #include <cstring>
-#include <mutex>
 
 #include "mm/fault.h"
 #include "mm/file.h"
@@ -16,26 +15,36 @@ namespace {
 void truncate_inode_pages_range(Machine& machine, File& file, Pgoff first, Pgoff end) {
   shmem_truncate_swap(machine, file.mapping, first, end);
   for (;;) {
-    const auto found = file.mapping.pages.lower_bound(first);
-    if (found == file.mapping.pages.end() || found->first >= end) return;
-    const Pgoff index = found->first;
-    const Pfn pfn = found->second;
-    machine.frames.get_page(pfn);
+    Pgoff next = first;
+    const Pfn pfn = find_get_next_page(machine, file.mapping, &next, end);
+    if (pfn == kNoPfn) break;
     Page& page = machine.frames.at(pfn);
-    if (page.mapcount > 0) {
-      std::lock_guard guard(file.mapping.i_shared_sem);
-      unmap_mapping_range(machine, file.mapping, index, index + 1, EvenCows::kNo);
-    }
     lock_page(page);
-    if (FileMapping(page) == &file.mapping) remove_from_page_cache(machine, pfn);
+    wait_on_page_writeback(page);
+    if (FileMapping(page) == &file.mapping) {
+      const Pgoff index = page.index;
+      racy_read(&page.mapcount, "mapcount");
+      if (page.mapcount > 0) {
+        Guard guard(file.mapping.i_shared_sem);
+        unmap_mapping_range(machine, file.mapping, index, index + 1, EvenCows::kNo);
+      }
+      remove_from_page_cache(machine, pfn);
+    }
     unlock_page(page);
     machine.frames.put_page(pfn);
   }
+  // What reclaim moved to swap meanwhile.
+  shmem_truncate_swap(machine, file.mapping, first, end);
+}
+
+void BumpTruncateCount(File& file) {
+  racy_change(&file.mapping.truncate_count, "truncate_count");
+  ++file.mapping.truncate_count;
 }
 
 void UnmapFrom(Machine& machine, File& file, Pgoff first, EvenCows even_cows) {
-  std::lock_guard guard(file.mapping.i_shared_sem);
-  ++file.mapping.truncate_count;
+  Guard guard(file.mapping.i_shared_sem);
+  BumpTruncateCount(file);
   unmap_mapping_range(machine, file.mapping, first, ~Pgoff{0}, even_cows);
 }
 
@@ -44,13 +53,14 @@ SysResult<void> Extend(Machine& machine, File& file, uint64_t size, uint64_t lim
   if (size > limit) return Err(EFBIG, SIGXFSZ);
   if (size > kMaxBytes) return Err(EFBIG);
   if (file.disk() != nullptr) SYS_TRY_VOID(file.disk()->CanTruncate(size));
+  uses(file.disk(), true);
   if (file.disk() != nullptr) SYS_TRY_VOID(file.disk()->Truncate(size));
   // What a shared mapping stored behind the old end must not become part of the file.
   if (file.i_size % kPageSize != 0) {
     const size_t tail_end = size / kPageSize == file.i_size / kPageSize ? size % kPageSize : kPageSize;
     zero_cached(machine, file, file.i_size / kPageSize, file.i_size % kPageSize, tail_end);
   }
-  file.i_size = size;
+  file.i_size_write(size);
   return {};
 }
 
@@ -58,6 +68,7 @@ SysResult<void> Extend(Machine& machine, File& file, uint64_t size, uint64_t lim
 SysResult<void> ZeroPart(Machine& machine, File& file, uint64_t from, uint64_t to) {
   if (from >= to) return {};
   const Pfn pfn = SYS_TRY(read_cache_page(machine, file, from / kPageSize));
+  uses(machine.frames.bytes(pfn), true);
   std::memset(machine.frames.bytes(pfn) + from % kPageSize, 0, to - from);
   if (file.disk() != nullptr) set_page_dirty(machine, pfn);
   machine.frames.put_page(pfn);
@@ -68,6 +79,7 @@ SysResult<void> ZeroPart(Machine& machine, File& file, uint64_t from, uint64_t t
 
 SysResult<void> vmtruncate(Machine& machine, File& file, uint64_t size, uint64_t limit) {
   if (file.kind() == FileKind::kDevZero) return Err(EINVAL);
+  Guard mutex(file.i_mutex);
   if (size >= file.i_size)
     return size == file.i_size ? SysResult<void>{} : Extend(machine, file, size, limit);
 
@@ -78,13 +90,14 @@ SysResult<void> vmtruncate(Machine& machine, File& file, uint64_t size, uint64_t
       machine.sem().cow_survives_truncate == CowSurvivesTruncate::kYes || Planted(Bug::kTruncateSkipsZap)
           ? EvenCows::kNo
           : EvenCows::kYes;
-  file.i_size = size;  // Before any unmapping: a fault that looks now must not map what goes (INV-M4).
+  file.i_size_write(size);  // Before any unmapping: a fault that looks now must not map what goes (INV-M4).
   UnmapFrom(machine, file, first_gone, even_cows);
   machine.points.Reach(Point::kTruncateAfterFirstUnmap);
   if (size % kPageSize != 0) zero_cached(machine, file, size / kPageSize, size % kPageSize, kPageSize);
   truncate_inode_pages_range(machine, file, first_gone, ~Pgoff{0});
   if (machine.sem().truncate_passes == TruncatePasses::kTwo) UnmapFrom(machine, file, first_gone, even_cows);
   // Last: until now a fault that had seen the old size could still read the old bytes.
+  uses(file.disk(), true);
   if (file.disk() != nullptr) SYS_TRY_VOID(file.disk()->Truncate(size));
   return {};
 }
@@ -93,6 +106,7 @@ SysResult<void> punch_hole(Machine& machine, File& file, uint64_t offset, uint64
   if (length == 0 || offset + length < offset) return Err(EINVAL);
   if (file.kind() == FileKind::kDevZero) return Err(ENODEV);
   if (file.swapfile) return Err(ETXTBSY);
+  Guard mutex(file.i_mutex);
   if (offset >= file.i_size) return {};
   const uint64_t end = std::min(offset + length, base::PageAlignUp(file.i_size));
   if (offset >= end) return {};
@@ -102,10 +116,11 @@ SysResult<void> punch_hole(Machine& machine, File& file, uint64_t offset, uint64
   SYS_TRY_VOID(ZeroPart(machine, file, offset, first * kPageSize));
   SYS_TRY_VOID(ZeroPart(machine, file, last * kPageSize, end));
   // The medium before the cache: if it fails, the pages between are as they were.
+  uses(file.disk(), true);
   if (file.disk() != nullptr) SYS_TRY_VOID(file.disk()->PunchHole(first, last));
   {
-    std::lock_guard guard(file.mapping.i_shared_sem);
-    ++file.mapping.truncate_count;
+    Guard guard(file.mapping.i_shared_sem);
+    BumpTruncateCount(file);
     unmap_mapping_range(
         machine, file.mapping, first, last,
         machine.sem().hole_punch_cow == HolePunchCow::kZapped ? EvenCows::kYes : EvenCows::kNo);
@@ -117,16 +132,13 @@ SysResult<void> punch_hole(Machine& machine, File& file, uint64_t offset, uint64
 void invalidate_mapping_pages(Machine& machine, Mapping& mapping, Pgoff first, Pgoff end) {
   Pgoff next = first;
   for (;;) {
-    const auto found = mapping.pages.lower_bound(next);
-    if (found == mapping.pages.end() || found->first >= end) return;
-    const Pfn pfn = found->second;
-    next = found->first + 1;
+    const Pfn pfn = find_get_next_page(machine, mapping, &next, end);
+    if (pfn == kNoPfn) return;
     Page& page = machine.frames.at(pfn);
-    if (page.dirty() || (page.flags & PG_writeback) != 0 || page.mapcount > 0 || page.count > 1) continue;
-    if (!trylock_page(page)) continue;
-    machine.frames.get_page(pfn);
-    remove_from_page_cache(machine, pfn);
-    unlock_page(page);
+    if (trylock_page(page)) {
+      if (FileMapping(page) == &mapping && page.mapcount == 0) remove_mapping(machine, pfn);
+      unlock_page(page);
+    }
     machine.frames.put_page(pfn);
   }
 }

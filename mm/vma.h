@@ -75,4 +75,9 @@ inline bool vma_wants_writenotify(const Vma& vma) {
          vma.file->kind() == FileKind::kRegular;
 }
 
+// i_shared_sem of the vma's file, if it has one.
+inline SharedSem* shared_sem(const Vma& vma) {
+  return vma.file == nullptr ? nullptr : &vma.file->mapping.i_shared_sem;
+}
+
 }  // namespace mm

@@ -1,6 +1,5 @@
 // Taking ptes away: munmap, exit and truncate (B9), and page_mkclean for writeback.
 #include <algorithm>
-#include <mutex>
 
 #include "mm/fault.h"
 #include "mm/machine.h"
@@ -11,6 +10,7 @@ namespace {
 
 // Whether details keep this page where it is.
 bool Keeps(const ZapDetails& details, const Page& page) {
+  uses(&page.mapping_word, false);
   if (details.check_mapping != nullptr && FileMapping(page) != details.check_mapping) return true;
   return details.nonlinear && (page.index < details.first || page.index >= details.end);
 }
@@ -18,17 +18,16 @@ bool Keeps(const ZapDetails& details, const Page& page) {
 void ZapPresent(Vma& vma, Vaddr addr, Pte& entry, const ZapDetails* details) {
   MmStruct& mm = *vma.mm;
   Machine& machine = mm.machine;
-  const Pte pte = entry;
-  const Pfn pfn = vm_normal_page(pte);
+  const Pfn pfn = vm_normal_page(entry);
   if (pfn == kNoPfn) {  // the zero page, or a raw frame
-    if (details == nullptr) entry = {};
+    if (details == nullptr) ptep_get_and_clear(entry);
     return;
   }
   const Page& page = machine.frames.at(pfn);
   if (details != nullptr && Keeps(*details, page)) return;
-  entry = {};
+  const Pte pte = ptep_get_and_clear(entry);
   if (details != nullptr && details->nonlinear && page.index != linear_page_index(vma, addr)) {
-    entry = pgoff_to_pte(page.index);
+    set_pte(entry, pgoff_to_pte(page.index));
   }
   if (PageAnon(page)) {
     --mm.anon_rss;
@@ -50,10 +49,18 @@ std::pair<Vaddr, Vaddr> RangeInVma(const Vma& vma, Pgoff first, Pgoff end) {
   return {vma.start + (low - vma.pgoff) * kPageSize, vma.start + (high - vma.pgoff) * kPageSize};
 }
 
+absl::InlinedVector<PteAddr, 8> ChainOf(Page& page) {
+  pte_chain_lock(page);
+  absl::InlinedVector<PteAddr, 8> entries;
+  pte_chain_for_each(page, [&](PteAddr at) { entries.push_back(at); });
+  pte_chain_unlock(page);
+  return entries;
+}
+
 }  // namespace
 
 void zap_page_range(Vma& vma, Vaddr start, Vaddr end, const ZapDetails* details) {
-  std::lock_guard guard(vma.mm->page_table_lock);
+  Guard guard(vma.mm->page_table_lock);
   vma.mm->pgtable.walk(start, end, [&](Vaddr addr, Pte& pte) {
     if (pte_present(pte)) {
       ZapPresent(vma, addr, pte, details);
@@ -65,8 +72,7 @@ void zap_page_range(Vma& vma, Vaddr start, Vaddr end, const ZapDetails* details)
 
 void zap_pte(Vma& vma, Vaddr addr, Pte& entry) {
   if (pte_present(entry)) return ZapPresent(vma, addr, entry, nullptr);
-  const Pte old = entry;
-  entry = {};
+  const Pte old = ptep_get_and_clear(entry);
   if (pte_swap(old)) free_swap_and_cache(vma.mm->machine, pte_to_swp_entry(old));
 }
 
@@ -90,26 +96,28 @@ void unmap_mapping_range(Machine&, Mapping& mapping, Pgoff first, Pgoff end, Eve
 }
 
 bool page_mkclean(Machine& machine, Pfn pfn) {
-  const Page& page = machine.frames.at(pfn);
+  Page& page = machine.frames.at(pfn);
   CHECK(page.locked());
   Mapping* mapping = FileMapping(page);
   if (mapping == nullptr || page.mapcount == 0) return false;
   bool dirty = false;
   const auto clean = [&](Pte* pte) {
     if (pte == nullptr || !pte_present(*pte) || vm_normal_page(*pte) != pfn) return;
-    dirty = dirty || pte_dirty(*pte);
-    *pte = pte_clear_bits(*pte, kPteDirty | kPteWrite);
+    const Pte old = ptep_get_and_clear(*pte);  // and nobody sets its dirty bit from now on
+    dirty = dirty || pte_dirty(old);
+    set_pte(*pte, pte_clear_bits(old, kPteDirty | kPteWrite));
   };
-  if ((page.flags & PG_anon) != 0) {  // at a non-linear position somewhere: the chain knows where
-    pte_chain_for_each(page, [&](PteAddr at) {
-      std::lock_guard table_guard(at.mm->page_table_lock);
+  Guard guard(mapping->i_shared_sem);
+  if (page_is_chained(page)) {  // at a non-linear position somewhere: the chain knows where
+    // While i_shared_sem is held no vma of the file goes, and so none of these address spaces.
+    for (const PteAddr at : ChainOf(page)) {
+      Guard table_guard(at.mm->page_table_lock);
       clean(at.mm->pgtable.find(at.addr));
-    });
+    }
     return dirty;
   }
-  std::lock_guard guard(mapping->i_shared_sem);
   for (Vma* vma : mapping->i_mmap_shared.overlapping(page.index, page.index + 1)) {
-    std::lock_guard table_guard(vma->mm->page_table_lock);
+    Guard table_guard(vma->mm->page_table_lock);
     clean(vma->mm->pgtable.find(RangeInVma(*vma, page.index, page.index + 1).first));
   }
   return dirty;

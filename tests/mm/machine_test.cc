@@ -160,13 +160,13 @@ TEST(Points, AnActionRunsOnce) {
 }
 
 TEST(SyncDeathTest, ALockThatWouldWaitForEverIsCaught) {
-  SpinLock lock;
+  PageTableLock lock;
   lock.lock();
   EXPECT_FALSE(lock.try_lock());
   EXPECT_DEATH(lock.lock(), "CHECK failed");
   lock.unlock();
   EXPECT_DEATH(lock.unlock(), "CHECK failed");
-  RwSemaphore semaphore;
+  MmapSem semaphore;
   semaphore.lock_shared();
   semaphore.lock_shared();
   EXPECT_DEATH(semaphore.lock(), "CHECK failed");

@@ -30,12 +30,12 @@ TEST(Reclaim, PageReferencedClearsWhatItCounts) {
       ASSERT_EQ(w.TryStore(p, a), Outcome::kOk);
     }
     const Pfn pfn = w.PfnAt(p, a);
-    EXPECT_GT(page_referenced(w.machine(), pfn), 0);
+    EXPECT_GT(page_referenced(w.machine(), pfn, PageIs::kUnlocked), 0);
     EXPECT_FALSE(pte_young(w.PteAt(p, a)));
-    EXPECT_EQ(page_referenced(w.machine(), pfn), 0) << "no access in between";
+    EXPECT_EQ(page_referenced(w.machine(), pfn, PageIs::kUnlocked), 0) << "no access in between";
     EXPECT_EQ(w.TryLoad(p, a), Outcome::kOk);
-    EXPECT_EQ(page_referenced(w.machine(), pfn), 1);
-    EXPECT_EQ(page_referenced(w.machine(), pfn), 0);
+    EXPECT_EQ(page_referenced(w.machine(), pfn, PageIs::kUnlocked), 1);
+    EXPECT_EQ(page_referenced(w.machine(), pfn, PageIs::kUnlocked), 0);
   }
 }
 
@@ -46,11 +46,11 @@ TEST(Reclaim, EveryMapperOfAnAnonymousPageCounts) {
   ASSERT_EQ(w.TryStore(p, a), Outcome::kOk);
   Process& child = w.Fork(p);
   const Pfn pfn = w.PfnAt(p, a);
-  page_referenced(w.machine(), pfn);
+  page_referenced(w.machine(), pfn, PageIs::kUnlocked);
   EXPECT_EQ(w.TryLoad(p, a), Outcome::kOk);
   EXPECT_EQ(w.TryLoad(child, a), Outcome::kOk);
-  EXPECT_EQ(page_referenced(w.machine(), pfn), 2);
-  EXPECT_EQ(page_referenced(w.machine(), pfn), 0);
+  EXPECT_EQ(page_referenced(w.machine(), pfn, PageIs::kUnlocked), 2);
+  EXPECT_EQ(page_referenced(w.machine(), pfn, PageIs::kUnlocked), 0);
 }
 
 TEST(Reclaim, LockedPagesStay) {
@@ -80,7 +80,7 @@ TEST(Reclaim, ReferencedPagesSurviveARound) {
   ASSERT_EQ(w.machine().touch(p, a, 72 * kPage, Write::kYes).outcome, Outcome::kOk);
   for (uint64_t i = 0; i < 72; ++i) {
     const Pfn pfn = w.PfnAt(p, a + i * kPage);
-    page_referenced(w.machine(), pfn);
+    page_referenced(w.machine(), pfn, PageIs::kUnlocked);
     w.machine().frames.lru_del(pfn);
     w.machine().frames.at(pfn).flags &= ~PG_active;
     w.machine().frames.lru_add(pfn);

@@ -40,7 +40,7 @@ TEST(Smaps, AnonymousMemory) {
   EXPECT_EQ(m.private_dirty, 2u);
   EXPECT_EQ(m.referenced, 2u);
   EXPECT_EQ(m.locked_pss_bytes, 0u);
-  page_referenced(s.w.machine(), s.w.PfnAt(s.p, a + kPage));
+  page_referenced(s.w.machine(), s.w.PfnAt(s.p, a + kPage), PageIs::kUnlocked);
   EXPECT_EQ(s.Of(s.p, a).referenced, 1u);
 }
 

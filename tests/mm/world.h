@@ -22,8 +22,6 @@
 
 namespace mm {
 
-using Where = std::source_location;
-
 inline constexpr uint64_t kPage = kPageSize;
 inline constexpr uint64_t kNoLimit = RLIM_INFINITY_BYTES;
 inline constexpr int kReadWrite = PROT_READ | PROT_WRITE;

@@ -148,10 +148,10 @@ TEST(PlantedBugs, ReferencedNotCleared) {
             .value();
     ASSERT_EQ(machine->touch(process, addr, 1, mm::Write::kYes).outcome, mm::Outcome::kOk);
     const mm::Pfn pfn = mm::pte_pfn(*process.mm->pgtable.find(addr));
-    EXPECT_EQ(mm::page_referenced(*machine, pfn), 1);
-    EXPECT_EQ(mm::page_referenced(*machine, pfn), bug == mm::Bug::kNone ? 0 : 1);
+    EXPECT_EQ(mm::page_referenced(*machine, pfn, mm::PageIs::kUnlocked), 1);
+    EXPECT_EQ(mm::page_referenced(*machine, pfn, mm::PageIs::kUnlocked), bug == mm::Bug::kNone ? 0 : 1);
     ASSERT_EQ(machine->touch(process, addr, 1, mm::Write::kNo).outcome, mm::Outcome::kOk);
-    EXPECT_EQ(mm::page_referenced(*machine, pfn), 1);
+    EXPECT_EQ(mm::page_referenced(*machine, pfn, mm::PageIs::kUnlocked), 1);
   }
   mm::g_planted_bug = mm::Bug::kNone;
 }

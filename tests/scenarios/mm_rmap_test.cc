@@ -27,7 +27,7 @@ struct ThreeMappers {
   Page& page() { return m().frames.at(pfn); }
   Pte& pte(size_t i) { return *p[i]->mm->pgtable.find(addr[i]); }
   bool Mapped(size_t i) { return w.PteAt(*p[i], addr[i]) != Pte{} && w.PfnAt(*p[i], addr[i]) == pfn; }
-  SpinLock& TableLock(size_t i) { return p[i]->mm->page_table_lock; }
+  PageTableLock& TableLock(size_t i) { return p[i]->mm->page_table_lock; }
   SwapResult Unmap() {
     lock_page(page());
     const SwapResult result = try_to_unmap(m(), pfn);
@@ -36,8 +36,8 @@ struct ThreeMappers {
   }
   // Nothing was referenced lately.
   void Age() {
-    page_referenced(m(), pfn);
-    EXPECT_EQ(page_referenced(m(), pfn), 0);
+    page_referenced(m(), pfn, PageIs::kUnlocked);
+    EXPECT_EQ(page_referenced(m(), pfn, PageIs::kUnlocked), 0);
   }
   // A store that only the pte knows of yet: what hardware does to a pte that may be written.
   void StoreBehindThePagesBack(size_t i, const char* bytes) {
@@ -106,11 +106,11 @@ TEST(Rmap, O02_shared_semaphore_busy) {
     lock_page(t.page());
     EXPECT_EQ(try_to_unmap(t.m(), t.pfn), SwapResult::SWAP_AGAIN);
     unlock_page(t.page());
-    EXPECT_EQ(page_referenced(t.m(), t.pfn), 1) << "counts as a reference";
+    EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 1) << "counts as a reference";
   }
   EXPECT_EQ(TextDump(t.m()), before) << "nothing changed, the young bit neither";
-  EXPECT_EQ(page_referenced(t.m(), t.pfn), 1);
-  EXPECT_EQ(page_referenced(t.m(), t.pfn), 0);
+  EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 1);
+  EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 0);
   EXPECT_EQ(t.Unmap(), SwapResult::SWAP_SUCCESS);
   t.ExpectAllReadFile();
 }
@@ -171,7 +171,7 @@ TEST(Rmap, O05_vma_that_maps_another_page_there) {
   t.page().flags &= ~PG_referenced;
   for (const size_t i : {size_t{0}, size_t{2}}) t.pte(i) = pte_clear_bits(t.pte(i), kPteYoung);
   t.pte(1) = pte_set(t.pte(1), kPteYoung);
-  EXPECT_EQ(page_referenced(t.m(), t.pfn), 0) << "the copy's young bit is not this page's";
+  EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 0) << "the copy's young bit is not this page's";
   EXPECT_TRUE(pte_young(t.pte(1)));
 
   EXPECT_EQ(t.Unmap(), SwapResult::SWAP_SUCCESS);
@@ -187,17 +187,17 @@ TEST(Rmap, O06_referenced_with_two_of_three_locks_busy) {
   for (size_t i = 0; i < 3; ++i) t.pte(i) = pte_set(t.pte(i), kPteYoung);
   {
     std::scoped_lock busy(t.TableLock(0), t.TableLock(1));
-    EXPECT_EQ(page_referenced(t.m(), t.pfn), 3);
+    EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 3);
   }
   EXPECT_TRUE(pte_young(t.pte(0)));
   EXPECT_TRUE(pte_young(t.pte(1)));
   EXPECT_FALSE(pte_young(t.pte(2))) << "cleared";
   {
     std::scoped_lock busy(t.TableLock(0), t.TableLock(1));
-    EXPECT_EQ(page_referenced(t.m(), t.pfn), 2);
+    EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 2);
   }
-  EXPECT_EQ(page_referenced(t.m(), t.pfn), 2);
-  EXPECT_EQ(page_referenced(t.m(), t.pfn), 0);
+  EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 2);
+  EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 0);
 }
 
 TEST(Rmap, O06_nothing_mapped_needs_no_lock) {
@@ -205,7 +205,7 @@ TEST(Rmap, O06_nothing_mapped_needs_no_lock) {
   ASSERT_EQ(t.Unmap(), SwapResult::SWAP_SUCCESS);
   t.page().flags &= ~PG_referenced;
   std::lock_guard busy(t.file->mapping.i_shared_sem);
-  EXPECT_EQ(page_referenced(t.m(), t.pfn), 0);
+  EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 0);
 }
 
 // A page of the file at index 2 that `linear` processes map where it belongs, and a fourth process with a
@@ -288,11 +288,12 @@ TEST(Rmap, O07_converted_page_is_unmapped_and_referenced_through_its_chain) {
   ToConvert t(2);
   ASSERT_EQ(t.Install(), 0);
   t.page().flags &= ~PG_referenced;
-  page_referenced(t.m(), t.pfn);
+  page_referenced(t.m(), t.pfn, PageIs::kUnlocked);
   Pte& pte = *t.other.mm->pgtable.find(t.window);
   pte = pte_set(pte, kPteYoung);
-  EXPECT_EQ(page_referenced(t.m(), t.pfn), 1) << "the non-linear pte, which no vma leads to";
-  EXPECT_EQ(page_referenced(t.m(), t.pfn), 0);
+  EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 1)
+      << "the non-linear pte, which no vma leads to";
+  EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 0);
   lock_page(t.page());
   EXPECT_EQ(try_to_unmap(t.m(), t.pfn), SwapResult::SWAP_SUCCESS);
   unlock_page(t.page());

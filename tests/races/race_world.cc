@@ -1,0 +1,163 @@
+#include "tests/races/race_world.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+
+#include "base/check.h"
+#include "mm/disk.h"
+#include "mm/validate.h"
+
+namespace races {
+namespace {
+
+// Page i is full of 'a' + i.
+class Letters : public mm::Content {
+ public:
+  mm::SysResult<void> ReadPage(mm::Pgoff index, mm::PageSpan page) const override {
+    std::memset(page.data(), static_cast<int>('a' + index), page.size());
+    return {};
+  }
+};
+
+mm::MachineConfig Config(const Spec& spec) {
+  mm::MachineConfig config;
+  config.memory_bytes = spec.frames * kPage;
+  config.swap_bytes = spec.swap_pages * kPage;
+  config.semantics = spec.semantics;
+  return config;
+}
+
+}  // namespace
+
+World::World(const Spec& spec) : spec_(spec), machine_(mm::Machine::Create(Config(spec)).value()) {
+  spec.setup(*this);
+}
+
+// ---- processes ----
+
+Process& World::Spawn() {
+  processes_.push_back(&machine_->spawn(next_pid_++, "p"));
+  return *processes_.back();
+}
+
+Process* World::Fork(Process& parent) {
+  const mm::SysResult<Process*> child = machine_->fork(parent.pid, next_pid_++, "child");
+  if (!child) return nullptr;
+  processes_.push_back(*child);
+  return *child;
+}
+
+Process& World::Thread(Process& parent) {
+  processes_.push_back(&machine_->clone_vm(parent.pid, next_pid_++, "thread"));
+  return *processes_.back();
+}
+
+void World::Exit(Process& process) {
+  *std::ranges::find(processes_, &process) = nullptr;
+  machine_->exit(process.pid);
+}
+
+// ---- files ----
+
+FilePtr World::NewFile(uint64_t pages) {
+  mm::Recipe recipe;
+  recipe.kind = mm::Recipe::Kind::kGenerated;
+  recipe.generator = "letters";
+  recipe.size = pages * kPage;
+  return machine_->create_file(
+      "file" + std::to_string(next_file_++), pages * kPage,
+      std::make_unique<mm::OverlayDisk>(mm::OpenedContent{recipe, std::make_unique<Letters>()}));
+}
+
+// ---- memory ----
+
+void World::MapAnon(Process& process, Vaddr addr, uint64_t pages) {
+  CHECK(mm::sys_mmap(*process.mm, addr, pages * kPage, kReadWrite, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+                     nullptr, 0));
+}
+
+void World::MapPrivate(Process& process, Vaddr addr, uint64_t pages, const FilePtr& from, uint64_t page) {
+  CHECK(mm::sys_mmap(*process.mm, addr, pages * kPage, kReadWrite, MAP_PRIVATE | MAP_FIXED, from,
+                     page * kPage));
+}
+
+void World::MapShared(Process& process, Vaddr addr, uint64_t pages, const FilePtr& from, uint64_t page) {
+  CHECK(
+      mm::sys_mmap(*process.mm, addr, pages * kPage, kReadWrite, MAP_SHARED | MAP_FIXED, from, page * kPage));
+}
+
+Outcome World::Store(Process& process, Vaddr addr, char byte) {
+  return machine_->store(process, addr, std::as_bytes(std::span(&byte, 1))).outcome;
+}
+
+char World::Load(Process& process, Vaddr addr) {
+  char byte = 0;
+  switch (machine_->load(process, addr, std::as_writable_bytes(std::span(&byte, 1))).outcome) {
+    case Outcome::kOk: return byte;
+    case Outcome::kSigbus: return '!';
+    case Outcome::kSigsegv: return '?';
+    case Outcome::kOom: return '%';
+  }
+  return '\0';
+}
+
+void World::PageOut(Process& process, Vaddr addr) {
+  (void)mm::sys_madvise(*process.mm, addr, kPage, MADV_PAGEOUT);
+}
+
+// ---- the end ----
+
+void World::ExpectByte(Process& process, Vaddr addr, const std::string& allowed) {
+  const char byte = Load(process, addr);
+  if (allowed.find(byte) != std::string::npos) return;
+  Expect(false, base::Format("pid %u %#llx reads '%c', not one of \"%s\"", process.pid,
+                             static_cast<unsigned long long>(addr), byte, allowed.c_str()));
+}
+
+std::string World::Leftovers() {
+  while (!machine_->processes().empty()) machine_->exit(machine_->processes().rbegin()->first);
+  processes_.clear();
+  file = nullptr;
+  shmem = nullptr;
+  for (const FilePtr& one : machine_->files()) {
+    if (!one->deleted && one->disk() != nullptr) machine_->unlink(one);
+  }
+  const uint32_t free = machine_->frames.nr_free();
+  if (free + 1 != machine_->frames.frame_count()) {
+    return base::Format("%u pages are left behind", machine_->frames.frame_count() - 1 - free);
+  }
+  if (machine_->swap != nullptr && machine_->swap->nr_unused() != machine_->swap->nr_slots()) {
+    return base::Format("%u slots are left behind", machine_->swap->nr_slots() - machine_->swap->nr_unused());
+  }
+  if (machine_->pte_chains.in_use() > 0) return "chain entries are left behind";
+  return {};
+}
+
+std::optional<std::string> World::Check() {
+  if (auto broken = mm::Validate(*machine_, mm::Depth::kDeep)) return broken;
+  if (spec_.check) spec_.check(*this);
+  if (!wrong_.empty()) return wrong_;
+  if (auto broken = mm::Validate(*machine_, mm::Depth::kDeep)) return "after the last look: " + *broken;
+  std::string left = Leftovers();
+  return left.empty() ? std::nullopt : std::optional(left);
+}
+
+uint64_t World::State() { return 0; }
+
+const std::vector<Spec>& Races() {
+  static const std::vector<Spec> races = [] {
+    std::vector<Spec> all;
+    AddFaultRaces(&all);
+    return all;
+  }();
+  return races;
+}
+
+const Spec& FindRace(const std::string& name) {
+  const auto found = std::ranges::find(Races(), name, &Spec::name);
+  CHECK_MSG(found != Races().end(), name);
+  return *found;
+}
+
+}  // namespace races

@@ -1,0 +1,113 @@
+// A race for the explorer: a small machine, a set-up, what each CPU does, and what must hold when all are
+// done.
+//
+// Every run ends with the same checks, whatever the race: Validate() (deep), then all processes and files go,
+// and no page, slot or chain entry is left.
+#pragma once
+
+#include <sys/mman.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "mm/explore.h"
+#include "mm/machine.h"
+
+namespace races {
+
+using mm::FilePtr;
+using mm::Outcome;
+using mm::Process;
+using mm::Vaddr;
+
+inline constexpr uint64_t kPage = mm::kPageSize;
+inline constexpr Vaddr kBase = 0x10000000;
+inline constexpr int kReadWrite = PROT_READ | PROT_WRITE;
+
+class World;
+using Action = std::function<void(World&)>;
+
+struct Spec {
+  std::string name;  // "M06_fault_against_truncate"
+  Action setup;
+  std::vector<Action> cpus;
+  Action check;  // calls World::Expect; may use the machine as any caller
+  mm::Semantics semantics = {};
+  uint64_t frames = 64;
+  uint64_t swap_pages = 0;
+  unsigned ticks = 0;
+};
+
+class World : public mm::Race {
+ public:
+  explicit World(const Spec& spec);
+  void Run(unsigned cpu) override { spec_.cpus[cpu](*this); }
+  std::optional<std::string> Check() override;
+  uint64_t State() override;
+
+  mm::Machine& m() { return *machine_; }
+
+  // ---- processes: by number, in the order in which they are made ----
+
+  Process& Spawn();
+  // nullptr when there is no memory for it.
+  Process* Fork(Process& parent);
+  Process& Thread(Process& parent);
+  void Exit(Process& process);
+  Process& p(size_t number) { return *processes_[number]; }
+  bool alive(size_t number) const { return processes_[number] != nullptr; }
+  size_t process_count() const { return processes_.size(); }
+
+  // ---- files: of `pages` pages, page i full of the letter 'a' + i ----
+
+  FilePtr NewFile(uint64_t pages);
+  FilePtr file;  // for the race to keep one
+  FilePtr shmem;
+
+  // ---- memory ----
+
+  // Fixed mappings; read-write.
+  void MapAnon(Process& process, Vaddr addr, uint64_t pages);
+  void MapPrivate(Process& process, Vaddr addr, uint64_t pages, const FilePtr& from, uint64_t page = 0);
+  void MapShared(Process& process, Vaddr addr, uint64_t pages, const FilePtr& from, uint64_t page = 0);
+  Outcome Store(Process& process, Vaddr addr, char byte);
+  // The byte, or '!' for SIGBUS, '?' for SIGSEGV, '%' for no memory.
+  char Load(Process& process, Vaddr addr);
+  // Moves the page to swap, as far as that can be done.
+  void PageOut(Process& process, Vaddr addr);
+
+  // What a CPU saw, for the check: any number of notes, by CPU.
+  std::string seen[8];
+
+  // In a check: says what is wrong, once.
+  void Expect(bool holds, const std::string& what) {
+    if (!holds && wrong_.empty()) wrong_ = what;
+  }
+  // The byte at `addr` is one of `allowed`.
+  void ExpectByte(Process& process, Vaddr addr, const std::string& allowed);
+
+ private:
+  std::string Leftovers();
+
+  const Spec& spec_;
+  std::unique_ptr<mm::Machine> machine_;
+  std::vector<Process*> processes_;
+  mm::Pid next_pid_ = 1;
+  unsigned next_file_ = 1;
+  std::string wrong_;
+};
+
+// Every race, in the order of the list of them (races.cc, swap_races.cc, rmap_races.cc).
+const std::vector<Spec>& Races();
+const Spec& FindRace(const std::string& name);
+void AddFaultRaces(std::vector<Spec>* races);
+
+inline mm::MakeRace Maker(const Spec& spec) {
+  return [&spec] { return std::make_unique<World>(spec); };
+}
+
+}  // namespace races
