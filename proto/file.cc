@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "proto/format.h"
 
 namespace image {
 namespace {
@@ -161,6 +162,18 @@ base::Result<std::string> InputFile::ReadAt(uint64_t offset, uint64_t count) con
   std::string bytes(count, '\0');
   TRY_VOID(ReadAt(offset, std::as_writable_bytes(std::span(bytes))));
   return bytes;
+}
+
+base::Result<InputFile::Ends> InputFile::ReadEnds() const {
+  const uint64_t tail_bytes = std::min<uint64_t>(size_, kFooterBytes);
+  Ends ends{.head = TRY(ReadAt(0, std::min<uint64_t>(size_, kEnvelopeBytesMax))),
+            .tail = TRY(ReadAt(size_ - tail_bytes, tail_bytes))};
+  char byte;
+  if (size_ == 0 && pread(fd_, &byte, 1, 0) != 0) {
+    return Fail(Code::kInvalid, "not a ckpt image (a file without a size, as those of /proc are)");
+  }
+  if (IsImage(ends.head, ends.tail)) return ends;
+  return Fail(Code::kInvalid, "not a ckpt image (no \"CKPTIMG\" at its start)");
 }
 
 }  // namespace image

@@ -61,6 +61,14 @@ class InputFile {
   // `count` bytes; the caller has capped it.
   base::Result<std::string> ReadAt(uint64_t offset, uint64_t count) const;
 
+  // The first and the last bytes, as many as image::IsImage takes: it looks at them, and a file that is no
+  // image is kInvalid.
+  struct Ends {
+    std::string head;
+    std::string tail;
+  };
+  base::Result<Ends> ReadEnds() const;
+
  private:
   InputFile(int fd, uint64_t size) : fd_(fd), size_(size) {}
 

@@ -43,7 +43,8 @@ TEST_F(BadInput, Images) {
     EXPECT_TRUE(Refused(Ckpt({"restore", file, "-o", "out.img"}), 2, file));
     EXPECT_TRUE(Refused(Ckpt({"show", file}), 2, file));
     EXPECT_TRUE(Refused(Ckpt({"show", "--json", file}), 2, file));
-    EXPECT_TRUE(Refused(Ckpt({"verify", file}), 2, file));
+    // An image that was cut off at once may be all that an empty file is.
+    EXPECT_TRUE(Refused(Ckpt({"verify", file}), file == "empty" ? 1 : 2, file));
     EXPECT_TRUE(Refused(Ckpt({"diff", file, "base.img"}), 2, file));
     EXPECT_TRUE(Refused(Ckpt({"diff", "base.img", file}), 2, file));
   }
