@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/file_kind.h"
 #include "proto/format.h"
 
 namespace image {
@@ -23,8 +24,8 @@ using base::FailErrno;
 
 base::Result<std::string> CheckRegular(const std::string& path, const struct stat& status) {
   if (S_ISREG(status.st_mode)) return path;
-  return Fail(Code::kInvalid, "%s: cannot create: %s", path.c_str(),
-              S_ISDIR(status.st_mode) ? "it is a folder" : "it exists and is not a regular file");
+  return Fail(Code::kInvalid, "%s: cannot create: it is %s; expected a new name or a regular file",
+              path.c_str(), base::FileKindName(status.st_mode));
 }
 
 // Where a file called `path` really is: a symbolic link is followed, a new name stays as it is.
@@ -129,7 +130,10 @@ base::Result<std::unique_ptr<InputFile>> InputFile::Open(const std::string& path
   std::unique_ptr<InputFile> file(new InputFile(fd, 0));
   struct stat status;
   if (fstat(fd, &status) != 0) return FailErrno(errno, "cannot stat");
-  if (!S_ISREG(status.st_mode)) return Fail(Code::kInvalid, "not a ckpt image (not a regular file)");
+  if (!S_ISREG(status.st_mode)) {
+    return Fail(Code::kInvalid, "it is %s; expected an image, which is a regular file",
+                base::FileKindName(status.st_mode));
+  }
   file->size_ = static_cast<uint64_t>(status.st_size);
   return file;
 }
@@ -162,6 +166,11 @@ base::Result<std::string> InputFile::ReadAt(uint64_t offset, uint64_t count) con
   std::string bytes(count, '\0');
   TRY_VOID(ReadAt(offset, std::as_writable_bytes(std::span(bytes))));
   return bytes;
+}
+
+bool IsImageFile(const std::string& path) {
+  const auto file = InputFile::Open(path);
+  return file && (*file)->size() >= kSkippableHeaderBytes + kEnvelopeMagic.size() && (*file)->ReadEnds();
 }
 
 base::Result<InputFile::Ends> InputFile::ReadEnds() const {

@@ -76,4 +76,8 @@ class InputFile {
   uint64_t size_;
 };
 
+// Whether a regular file of this name begins with the magics of an image, or ends with a footer's: for the
+// error of one who expected something else.
+bool IsImageFile(const std::string& path);
+
 }  // namespace image

@@ -34,7 +34,7 @@ struct PlanOptions {
 // What stands now where a recipe of kind REAL or FOLDER points.
 struct FileFact {
   bool exists = false;
-  std::string why_not;  // when it does not: "No such file or directory", "not a regular file"
+  std::string why_not;  // when it does not: "No such file or directory", "it is a pipe, not a regular file"
   uint64_t device = 0;
   uint64_t inode = 0;
   uint64_t size = 0;

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/file_kind.h"
 #include "base/units.h"
 
 namespace restore {
@@ -70,7 +71,7 @@ FileFact Gather(const std::string& path) {
     return fact;
   }
   if (!S_ISREG(st.st_mode)) {
-    fact.why_not = "not a regular file";
+    fact.why_not = std::string("it is ") + base::FileKindName(st.st_mode) + ", not a regular file";
     return fact;
   }
   fact.exists = true;

@@ -1,5 +1,8 @@
 #include "workload/files.h"
 
+#include <sys/stat.h>
+
+#include "base/file_kind.h"
 #include "mm/folder_disk.h"
 #include "workload/elf_file.h"
 #include "workload/script.h"
@@ -16,6 +19,12 @@ base::Result<mm::OpenedContent> OpenReal(const std::string& path) {
     return std::unexpected(
         base::Error{error.code, error.what + "; expected the path of a regular file that can be read"});
   };
+  struct stat st;
+  if (stat(path.c_str(), &st) == 0 && !S_ISREG(st.st_mode)) {
+    return expected(
+        {base::Code::kInvalid, base::Format("open file '%s': it is %s", base::Printable(path).c_str(),
+                                            base::FileKindName(st.st_mode))});
+  }
   base::Result<mm::OpenedContent> opened = mm::OpenContent(recipe);
   if (!opened) return expected(opened.error());
   base::Result<std::string> build_id = ReadBuildId(path);

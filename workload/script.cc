@@ -147,7 +147,8 @@ base::Result<std::string> ReadAll(int fd, const std::string& path) {
   struct stat st;
   if (fstat(fd, &st) != 0) return base::FailErrno(errno, "read workload '%s'", path.c_str());
   if (S_ISDIR(st.st_mode))
-    return base::Fail(base::Code::kIo, "read workload '%s': it is a directory", path.c_str());
+    return base::Fail(base::Code::kIo, "read workload '%s': it is a directory; expected a file",
+                      path.c_str());
   // Opening must not wait for the other end of a FIFO; reading from a pipe waits for its writer.
   if (!S_ISREG(st.st_mode)) (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
   std::string text;

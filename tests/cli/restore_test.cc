@@ -228,7 +228,7 @@ TEST_F(RealFile, GoneIsRefused) {
   EXPECT_TRUE(Good(Ckpt({"show", "--files", "a.img"}))) << "what an image holds needs no other file";
   EXPECT_TRUE(Good(Ckpt({"verify", "a.img"})));
   ASSERT_EQ(mkfifo(Path("data").c_str(), 0600), 0);
-  EXPECT_TRUE(Refused(Ckpt({"restore", "a.img", "--accept-changed"}), 2, "not a regular file"));
+  EXPECT_TRUE(Refused(Ckpt({"restore", "a.img", "--accept-changed"}), 2, "it is a pipe, not a regular file"));
 }
 
 TEST_F(RealFile, IsNeverWritten) {

@@ -25,10 +25,10 @@ TEST(FilesTest, ARealFileThatCannotBeRead) {
     std::string why;
   } files[] = {
       {"/no/such/file", "No such file or directory"},
-      {dir.path().string(), "not a regular file"},
-      {fifo, "not a regular file"},
+      {dir.path().string(), "it is a directory"},
+      {fifo, "it is a pipe"},
       {loop, "Too many levels of symbolic links"},
-      {"/dev/null", "not a regular file"},
+      {"/dev/null", "it is a character device"},
   };
   for (const auto& [path, why] : files) {
     const std::string what = "open file '" + path + "': " + why + kExpected;

@@ -339,7 +339,8 @@ TEST(ScriptTest, FilesThatCannotBeRead) {
 
   script = Script::Load(dir.path().string());
   ASSERT_FALSE(script.has_value());
-  EXPECT_EQ(script.error().what, "read workload '" + dir.path().string() + "': it is a directory");
+  EXPECT_EQ(script.error().what,
+            "read workload '" + dir.path().string() + "': it is a directory; expected a file");
 
   const std::string big = (dir / "big").string();
   support::WriteFile(big, std::string(kScriptBytesMax + 1, '#'));
