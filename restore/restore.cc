@@ -64,6 +64,7 @@ class FilteredSink final : public image::PageSink {
 
 FileFact Gather(const std::string& path) {
   FileFact fact;
+  fact.path = path;
   struct stat st;
   if (stat(path.c_str(), &st) != 0) {
     char buffer[128];
