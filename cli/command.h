@@ -19,7 +19,11 @@ inline constexpr int kExitGood = 0;
 inline constexpr int kExitNo = 1;       // "the answer is no": different, damaged, an expectation not met
 inline constexpr int kExitTrouble = 2;  // anything that kept the command from answering
 
-// The subcommand that the command line names stores its body here; main runs it.
+// The command line: ckpt without its process. What it prints goes to stdout, which is flushed, and stderr;
+// the exit code comes back.
+int Main(int argc, char** argv);
+
+// The subcommand that the command line names stores its body here; Main runs it.
 using Action = std::function<int()>;
 
 void AddRun(CLI::App& app, Action& action);

@@ -3,8 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <optional>
 
 #include "cli/print.h"
+#include "proto/file.h"
 #include "restore/model_sink.h"
 #include "workload/elf_file.h"
 
@@ -57,7 +60,8 @@ workload::Options RunProgress::Options(const std::string& disk_dir) {
 
 base::Result<RunToLabel> RunWorkloadTo(const std::string& path, const std::string& label,
                                        const MemoryOptions& options) {
-  const workload::Script script = TRY(workload::Script::Load(path));
+  const workload::Script script =
+      TRY(LoadWorkload(path, "name it without '@" + base::Printable(label) + "'"));
   TRY_VOID(CheckLabel(script, label));
   RunProgress progress("run", script);
   const auto executor = TRY(workload::Executor::Start(script, progress.Options(options.disk_dir)));
@@ -75,11 +79,21 @@ base::Result<RunToLabel> RunWorkloadTo(const std::string& path, const std::strin
 
 namespace {
 
-// Of a file that is no image: it may be a workload, given without a label.
-base::Result<std::unique_ptr<image::Reader>> OpenImage(const std::string& name) {
+// The workload, where an error came of a file that is one and no image. Nothing is read from a pipe.
+std::optional<workload::Script> IfWorkload(const std::string& path, const base::Error& error) {
+  if (error.code != base::Code::kInvalid || !std::filesystem::is_regular_file(path) ||
+      image::IsImageFile(path)) {
+    return std::nullopt;
+  }
+  base::Result<workload::Script> script = workload::Script::Load(path);
+  return script ? std::optional(*std::move(script)) : std::nullopt;
+}
+
+// A workload may be given without a label.
+base::Result<std::unique_ptr<image::Reader>> OpenMemoryImage(const std::string& name) {
   auto image = image::Reader::Open(name);
-  if (image || image.error().code != base::Code::kInvalid) return image;
-  const base::Result<workload::Script> script = workload::Script::Load(name);
+  if (image) return image;
+  const std::optional<workload::Script> script = IfWorkload(name, image.error());
   if (!script) return image;
   const std::string label =
       script->labels().empty() ? std::string(workload::kEndLabel) : script->labels().front();
@@ -89,12 +103,33 @@ base::Result<std::unique_ptr<image::Reader>> OpenImage(const std::string& name) 
 
 }  // namespace
 
+base::Result<workload::Script> LoadWorkload(const std::string& path, const std::string& hint) {
+  base::Result<workload::Script> script = workload::Script::Load(path);
+  if (script || !image::IsImageFile(path)) return script;
+  return base::Fail(base::Code::kInvalid, "'%s' is an image, and a workload is expected: %s",
+                    base::Printable(path).c_str(), hint.c_str());
+}
+
+base::Error SayIfWorkload(const std::string& path, const base::Error& error) {
+  if (!IfWorkload(path, error)) return error;
+  const std::string name = base::Printable(path);
+  return {error.code,
+          base::Format("%s: not a ckpt image, but a workload: 'ckpt run %s -o IMAGE' makes an image of it",
+                       name.c_str(), name.c_str())};
+}
+
+base::Result<std::unique_ptr<image::Reader>> OpenImage(const std::string& path) {
+  auto image = image::Reader::Open(path);
+  if (image) return image;
+  return std::unexpected(SayIfWorkload(path, image.error()));
+}
+
 base::Result<std::unique_ptr<Memory>> Memory::Open(const std::string& name, const MemoryOptions& options) {
   auto memory = std::make_unique<Memory>();
   ckpt::ModelScope scope;
   const size_t at = name.rfind('@');
   if (access(name.c_str(), F_OK) == 0 || at == std::string::npos) {
-    std::unique_ptr<image::Reader> image = TRY(OpenImage(name));
+    std::unique_ptr<image::Reader> image = TRY(OpenMemoryImage(name));
     RestoredImage restored = TRY(RestoreImage(std::move(image), options));
     for (const std::string& notice : restored.report.notices) PrintNotice(notice);
     memory->machine_ = std::move(restored.machine);

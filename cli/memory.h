@@ -28,7 +28,14 @@ struct RestoredImage {
 };
 base::Result<RestoredImage> RestoreImage(std::unique_ptr<image::Reader> image, const MemoryOptions& options);
 
-// A workload run up to a label.
+// The workload of that name. Of an image the error says so, and `hint`, which is what to do with one here.
+base::Result<workload::Script> LoadWorkload(const std::string& path, const std::string& hint);
+
+// `error` of the file `path`, in other words where that is no image because it is a workload.
+base::Error SayIfWorkload(const std::string& path, const base::Error& error);
+// image::Reader::Open, with such an error.
+base::Result<std::unique_ptr<image::Reader>> OpenImage(const std::string& path);
+
 // Shows how far a run of a workload is, in steps, on a terminal. Hand Options() to the executor, and then the
 // executor to Watch(). Must outlive the run.
 class RunProgress {
@@ -43,6 +50,7 @@ class RunProgress {
   const workload::Executor* executor_ = nullptr;
 };
 
+// A workload run up to a label.
 struct RunToLabel {
   std::unique_ptr<mm::Machine> machine;
   std::vector<mm::Pid> pids;

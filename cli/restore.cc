@@ -57,7 +57,7 @@ base::Result<std::optional<workload::Script>> CheckCommand(RestoreCommand& comma
     checkpoint.at = image.machine().label();
   } else {
     if (checkpoint.at.empty()) checkpoint.at = workload::kEndLabel;
-    script = TRY(workload::Script::Load(command.resume));
+    script = TRY(LoadWorkload(command.resume, "--resume names the workload that the image was made from"));
     TRY_VOID(CheckResume(command, *script, image));
   }
   if (!checkpoint.output.empty()) {
@@ -84,7 +84,7 @@ base::Result<void> Resume(const RestoreCommand& command, const workload::Script&
 }
 
 base::Result<void> RestoreIt(RestoreCommand command) {
-  std::unique_ptr<image::Reader> image = TRY(image::Reader::Open(command.image));
+  std::unique_ptr<image::Reader> image = TRY(OpenImage(command.image));
   const std::optional<workload::Script> script = TRY(CheckCommand(command, *image));
   RestoredImage restored = TRY(RestoreImage(std::move(image), command.memory));
   for (const std::string& notice : restored.report.notices) PrintNotice(notice);

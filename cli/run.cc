@@ -64,7 +64,9 @@ base::Result<void> CheckLabels(const RunCommand& command, const workload::Script
 }
 
 base::Result<void> RunIt(const RunCommand& command) {
-  const workload::Script script = TRY(workload::Script::Load(command.workload));
+  const workload::Script script = TRY(LoadWorkload(
+      command.workload, "'ckpt restore " + base::Printable(command.workload) +
+                            "' rebuilds its memory, and with --resume WORKLOAD goes on from there"));
   TRY_VOID(CheckLabels(command, script));
   RunProgress progress("run", script);
   workload::Options options = progress.Options(command.disk_dir);

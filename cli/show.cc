@@ -4,6 +4,7 @@
 
 #include "base/units.h"
 #include "cli/command.h"
+#include "cli/memory.h"
 #include "cli/print.h"
 #include "proto/reader.h"
 
@@ -238,7 +239,7 @@ base::Result<void> PrintImage(const image::Reader& image, const ShowCommand& com
 }
 
 int Show(const ShowCommand& command) {
-  const base::Result<std::unique_ptr<image::Reader>> image = image::Reader::Open(command.image);
+  const base::Result<std::unique_ptr<image::Reader>> image = OpenImage(command.image);
   if (!image) return PrintError(image.error());
   if (command.json) {
     const base::Result<ordered_json> json = ImageJson(**image, command);

@@ -7,6 +7,7 @@
 
 #include "base/units.h"
 #include "cli/command.h"
+#include "cli/memory.h"
 #include "cli/print.h"
 
 namespace cli {
@@ -35,8 +36,9 @@ int Verify(const VerifyCommand& command) {
     const base::Result<image::VerifyReport> report = image::Verify(path, options);
     if (!report) {
       worst = std::max(worst, ExitOf(report.error().code));
-      PrintError(report.error());
-      results.push_back({{"image", path}, {"good", false}, {"error", report.error().what}});
+      const base::Error error = SayIfWorkload(path, report.error());
+      PrintError(error);
+      results.push_back({{"image", path}, {"good", false}, {"error", error.what}});
       if (report.error().code == base::Code::kInterrupted) break;
       continue;
     }

@@ -12,6 +12,8 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/file_kind.h"
+#include "proto/format.h"
 
 namespace image {
 namespace {
@@ -22,8 +24,8 @@ using base::FailErrno;
 
 base::Result<std::string> CheckRegular(const std::string& path, const struct stat& status) {
   if (S_ISREG(status.st_mode)) return path;
-  return Fail(Code::kInvalid, "%s: cannot create: %s", path.c_str(),
-              S_ISDIR(status.st_mode) ? "it is a folder" : "it exists and is not a regular file");
+  return Fail(Code::kInvalid, "%s: cannot create: it is %s; expected a new name or a regular file",
+              path.c_str(), base::FileKindName(status.st_mode));
 }
 
 // Where a file called `path` really is: a symbolic link is followed, a new name stays as it is.
@@ -128,7 +130,10 @@ base::Result<std::unique_ptr<InputFile>> InputFile::Open(const std::string& path
   std::unique_ptr<InputFile> file(new InputFile(fd, 0));
   struct stat status;
   if (fstat(fd, &status) != 0) return FailErrno(errno, "cannot stat");
-  if (!S_ISREG(status.st_mode)) return Fail(Code::kInvalid, "not a ckpt image (not a regular file)");
+  if (!S_ISREG(status.st_mode)) {
+    return Fail(Code::kInvalid, "it is %s; expected an image, which is a regular file",
+                base::FileKindName(status.st_mode));
+  }
   file->size_ = static_cast<uint64_t>(status.st_size);
   return file;
 }
@@ -161,6 +166,23 @@ base::Result<std::string> InputFile::ReadAt(uint64_t offset, uint64_t count) con
   std::string bytes(count, '\0');
   TRY_VOID(ReadAt(offset, std::as_writable_bytes(std::span(bytes))));
   return bytes;
+}
+
+bool IsImageFile(const std::string& path) {
+  const auto file = InputFile::Open(path);
+  return file && (*file)->size() >= kSkippableHeaderBytes + kEnvelopeMagic.size() && (*file)->ReadEnds();
+}
+
+base::Result<InputFile::Ends> InputFile::ReadEnds() const {
+  const uint64_t tail_bytes = std::min<uint64_t>(size_, kFooterBytes);
+  Ends ends{.head = TRY(ReadAt(0, std::min<uint64_t>(size_, kEnvelopeBytesMax))),
+            .tail = TRY(ReadAt(size_ - tail_bytes, tail_bytes))};
+  char byte;
+  if (size_ == 0 && pread(fd_, &byte, 1, 0) != 0) {
+    return Fail(Code::kInvalid, "not a ckpt image (a file without a size, as those of /proc are)");
+  }
+  if (IsImage(ends.head, ends.tail)) return ends;
+  return Fail(Code::kInvalid, "not a ckpt image (no \"CKPTIMG\" at its start)");
 }
 
 }  // namespace image

@@ -61,11 +61,23 @@ class InputFile {
   // `count` bytes; the caller has capped it.
   base::Result<std::string> ReadAt(uint64_t offset, uint64_t count) const;
 
+  // The first and the last bytes, as many as image::IsImage takes: it looks at them, and a file that is no
+  // image is kInvalid.
+  struct Ends {
+    std::string head;
+    std::string tail;
+  };
+  base::Result<Ends> ReadEnds() const;
+
  private:
   InputFile(int fd, uint64_t size) : fd_(fd), size_(size) {}
 
   int fd_;
   uint64_t size_;
 };
+
+// Whether a regular file of this name begins with the magics of an image, or ends with a footer's: for the
+// error of one who expected something else.
+bool IsImageFile(const std::string& path);
 
 }  // namespace image

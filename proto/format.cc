@@ -30,6 +30,16 @@ std::string SkippableHeader(size_t payload_bytes) {
   return out;
 }
 
+// As far as it goes.
+bool BeginsAsImage(std::string_view head) {
+  std::string start;
+  AppendU32(start, kSkippableMagic);
+  const std::string_view magic =
+      head.substr(std::min(kSkippableHeaderBytes, head.size()), kEnvelopeMagic.size());
+  return head.starts_with(std::string_view(start).substr(0, head.size())) &&
+         kEnvelopeMagic.starts_with(magic);
+}
+
 }  // namespace
 
 uint32_t LoadU32(const char* bytes) { return Load<uint32_t>(bytes); }
@@ -111,16 +121,15 @@ std::string EncodeFooter(const Footer& footer) {
   return frame;
 }
 
+bool IsImage(std::string_view head, std::string_view tail) {
+  if (BeginsAsImage(head)) return true;
+  return tail.size() == kFooterBytes && tail.substr(kSkippableHeaderBytes).starts_with(kFooterMagic) &&
+         tail.ends_with(kEndMagic);
+}
+
 base::Result<Envelope> DecodeEnvelope(std::string_view head) {
-  std::string start;
-  AppendU32(start, kSkippableMagic);
-  if (head.empty()) return Fail(Code::kInvalid, "not a ckpt image (empty file)");
-  const std::string_view magic =
-      head.substr(std::min(kSkippableHeaderBytes, head.size()), kEnvelopeMagic.size());
-  if (!head.starts_with(std::string_view(start).substr(0, head.size())) ||
-      !kEnvelopeMagic.starts_with(magic)) {
-    return Fail(Code::kInvalid, "not a ckpt image (no \"CKPTIMG\" at its start)");
-  }
+  if (head.empty()) return Fail(Code::kIncomplete, "incomplete: it is empty");
+  if (!BeginsAsImage(head)) return Fail(Code::kCorrupt, "envelope at offset 0: damaged");
   if (head.size() < kEnvelopeBytes) return Fail(Code::kIncomplete, "incomplete: ends inside its envelope");
   const uint64_t frame_bytes = kSkippableHeaderBytes + LoadU32(head.data() + 4);
   if (frame_bytes < kEnvelopeBytes || frame_bytes > kEnvelopeBytesMax) {

@@ -119,9 +119,14 @@ std::string EncodeEnvelope();
 std::string EncodeSection(SectionType type, uint32_t flags, std::string_view payload);
 std::string EncodeFooter(const Footer& footer);
 
-// `head` is the first min(file size, kEnvelopeBytesMax) bytes of the file. kInvalid: not an image;
-// kIncomplete: the beginning of one; kCorrupt; kUnsupported: a version, digest or page size that this program
-// cannot read.
+// Whether a file is an image, whole, damaged or cut off: it begins with the magics, it is shorter than they
+// are and so far the same (as a file of no bytes is), or its start is another and its end has a footer's
+// magics. `head` is the first and `tail` the last bytes of the file, as many as below.
+bool IsImage(std::string_view head, std::string_view tail);
+
+// Of an image. `head` is the first min(file size, kEnvelopeBytesMax) bytes of the file. kIncomplete: the
+// beginning of one; kCorrupt; kUnsupported: a version, digest or page size that this program cannot read;
+// kInvalid: its checksum is right, and a field is not.
 base::Result<Envelope> DecodeEnvelope(std::string_view head);
 
 // `bytes` is kSectionHeaderBytes at `offset`, and the frame must end at or below `limit`. Lengths are within

@@ -62,10 +62,8 @@ base::Result<std::unique_ptr<Reader>> Reader::Open(const std::string& path) {
 }
 
 base::Result<void> Reader::Load() {
-  const std::string head = TRY(file_->ReadAt(0, std::min<uint64_t>(file_->size(), kEnvelopeBytesMax)));
+  const auto [head, tail] = TRY(file_->ReadEnds());
   envelope_ = TRY(DecodeEnvelope(head));
-  const uint64_t tail_bytes = std::min<uint64_t>(file_->size(), kFooterBytes);
-  const std::string tail = TRY(file_->ReadAt(file_->size() - tail_bytes, tail_bytes));
   footer_ = TRY(DecodeFooter(tail, file_->size(), envelope_.frame_bytes));
 
   Digest digest;

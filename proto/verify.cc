@@ -275,15 +275,14 @@ base::Error AsDamage(base::Error error) {
 }
 
 base::Result<VerifyReport> VerifyFile(const InputFile& file, const VerifyOptions& options) {
-  const std::string head = TRY(file.ReadAt(0, std::min<uint64_t>(file.size(), kEnvelopeBytesMax)));
-  const Envelope envelope = TRY(DecodeEnvelope(head));
-  const uint64_t tail_bytes = std::min<uint64_t>(file.size(), kFooterBytes);
-  const std::string tail = TRY(file.ReadAt(file.size() - tail_bytes, tail_bytes));
-  const auto footer = DecodeFooter(tail, file.size(), envelope.frame_bytes);
+  const auto [head, tail] = TRY(file.ReadEnds());
+  const auto envelope = DecodeEnvelope(head);
+  if (!envelope) return std::unexpected(AsDamage(envelope.error()));
+  const auto footer = DecodeFooter(tail, file.size(), envelope->frame_bytes);
   if (!footer && footer.error().code != Code::kIncomplete) return std::unexpected(AsDamage(footer.error()));
 
   const auto verifier =
-      std::make_unique<Verifier>(file, options, envelope, file.size() - (footer ? kFooterBytes : 0));
+      std::make_unique<Verifier>(file, options, *envelope, file.size() - (footer ? kFooterBytes : 0));
   const auto walked = verifier->Walk();
   if (!walked && (walked.error().code == Code::kInterrupted || walked.error().code == Code::kIo)) {
     return std::unexpected(walked.error());

@@ -30,11 +30,19 @@ std::string Identity(uint64_t device, uint64_t inode, uint64_t size, int64_t mti
                                    static_cast<long long>(mtime_ns % 1'000'000'000)));
 }
 
+// "was cut by 100 bytes since the checkpoint, from 4096 bytes to 3996 bytes".
+std::string SizeChange(uint64_t before, uint64_t now) {
+  const uint64_t by = now < before ? before - now : now - before;
+  return base::Format("was %s by %llu byte%s since the checkpoint, from %llu bytes to %llu bytes",
+                      now < before ? "cut" : "extended", Big(by), by == 1 ? "" : "s", Big(before), Big(now));
+}
+
 // Judges one file against what is there now; a changed size goes into `file`.
 base::Result<void> DecideFile(ckpt_pb::File& file, const FileFact& fact, const PlanOptions& options,
                               Plan& plan) {
   ckpt_pb::Recipe& recipe = *file.mutable_recipe();
-  const std::string path = Printable(recipe.path());
+  const std::string path = Printable(fact.path.empty() ? recipe.path() : fact.path);
+  plan.paths[file.objref()] = path;
   const std::string recorded =
       Identity(recipe.device(), recipe.inode(), recipe.size(), recipe.mtime_ns(), recipe.build_id());
   if (!fact.exists) {
@@ -53,11 +61,22 @@ base::Result<void> DecideFile(ckpt_pb::File& file, const FileFact& fact, const P
                 path.c_str(), recorded.c_str(), found.c_str());
   }
   if (same) return {};
-  plan.notices.push_back(base::Format("file '%s' changed: recorded %s; found %s", path.c_str(),
-                                      recorded.c_str(), found.c_str()));
   // A file that the model had not resized follows the system's; one that it had keeps the model's size.
   const bool untouched = file.size() == recipe.size() && file.recipe_end() == recipe.size();
-  if (untouched || recipe.kind() == ckpt_pb::Recipe::FOLDER) {
+  const bool follows = untouched || recipe.kind() == ckpt_pb::Recipe::FOLDER;
+  if (same_inode && !same_size) {
+    const char* means = !follows                    ? "the workload had given it another size, which it keeps"
+                        : fact.size < recipe.size() ? "accesses past its last page give SIGBUS"
+                                                    : "what it grew by is mapped as it is there";
+    plan.notices.push_back(base::Format("file '%s' %s: %s (recorded %s; found %s)", path.c_str(),
+                                        SizeChange(recipe.size(), fact.size).c_str(), means, recorded.c_str(),
+                                        found.c_str()));
+  } else {
+    plan.notices.push_back(
+        base::Format("file '%s' is not the one that was recorded (%s), and is used all the same: found %s",
+                     path.c_str(), recorded.c_str(), found.c_str()));
+  }
+  if (follows) {
     file.set_size(fact.size);
     file.set_recipe_end(fact.size);
   } else {
@@ -121,6 +140,23 @@ const ckpt_pb::Vma* RunFilter::VmaOf(uint32_t mm, uint64_t page) const {
   return &*after;
 }
 
+std::unexpected<base::Error> RunFilter::PastEnd(const ckpt_pb::File& file, uint64_t page,
+                                                uint64_t index) const {
+  const auto path = plan_.paths.find(file.objref());
+  const std::string name = path == plan_.paths.end() ? Printable(file.name()) : path->second;
+  uint64_t before = file.size();
+  for (const ckpt_pb::File& recorded : image_.files().file()) {
+    if (recorded.objref() == file.objref()) before = recorded.size();
+  }
+  const std::string why =
+      file.size() == before ? base::Format("ended before it at the checkpoint, at %llu bytes: ", Big(before))
+                            : SizeChange(before, file.size()) + ": extend the file again, or ";
+  return Fail(Code::kFault,
+              "the page at %#llx was modified, and is page %llu of file '%s', which %sdrop such pages with "
+              "--drop-past-eof (EFAULT)",
+              Big(page * kPageSize), Big(index), name.c_str(), why.c_str());
+}
+
 base::Result<std::vector<Part>> RunFilter::Filter(const PageRun& run) const {
   std::vector<Part> parts;
   uint64_t done = 0;
@@ -138,12 +174,7 @@ base::Result<std::vector<Part>> RunFilter::Filter(const PageRun& run) const {
         const uint64_t pages = base::PagesFor(file->second->size());
         past_end_from = index >= pages ? 0 : std::min(count, pages - index);
         if (past_end_from < count && options_.drop_past_eof == DropPastEof::kNo) {
-          return Fail(Code::kFault,
-                      "page at %#llx was modified and lies past the end of file '%s' (%llu bytes now, page "
-                      "%llu): extend "
-                      "the file, or drop such pages with --drop-past-eof (EFAULT)",
-                      Big((page + past_end_from) * kPageSize), Printable(file->second->name()).c_str(),
-                      Big(file->second->size()), Big(index + past_end_from));
+          return PastEnd(*file->second, page + past_end_from, index + past_end_from);
         }
       }
     } else if (const auto end = plan_.file_ends.find(run.objref()); end != plan_.file_ends.end()) {

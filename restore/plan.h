@@ -33,8 +33,9 @@ struct PlanOptions {
 
 // What stands now where a recipe of kind REAL or FOLDER points.
 struct FileFact {
+  std::string path;  // where it was looked for, as people know it; empty: nowhere
   bool exists = false;
-  std::string why_not;  // when it does not: "No such file or directory", "not a regular file"
+  std::string why_not;  // when it does not: "No such file or directory", "it is a pipe, not a regular file"
   uint64_t device = 0;
   uint64_t inode = 0;
   uint64_t size = 0;
@@ -43,8 +44,9 @@ struct FileFact {
 };
 
 struct Plan {
-  ckpt_pb::Files files;              // with the sizes and identities to build from
-  std::vector<std::string> notices;  // for people, one line each
+  ckpt_pb::Files files;                   // with the sizes and identities to build from
+  std::vector<std::string> notices;       // for people, one line each
+  std::map<uint32_t, std::string> paths;  // of the facts, by objref; printable
   // First page past the end, by objref, of files whose pages behind it are dropped.
   std::map<uint32_t, uint64_t> file_ends;
 };
@@ -69,6 +71,7 @@ class RunFilter {
 
  private:
   const ckpt_pb::Vma* VmaOf(uint32_t mm, uint64_t page) const;
+  std::unexpected<base::Error> PastEnd(const ckpt_pb::File& file, uint64_t page, uint64_t index) const;
 
   const image::Reader& image_;
   const Plan& plan_;

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/file_kind.h"
 #include "base/units.h"
 
 namespace restore {
@@ -63,6 +64,7 @@ class FilteredSink final : public image::PageSink {
 
 FileFact Gather(const std::string& path) {
   FileFact fact;
+  fact.path = path;
   struct stat st;
   if (stat(path.c_str(), &st) != 0) {
     char buffer[128];
@@ -70,7 +72,7 @@ FileFact Gather(const std::string& path) {
     return fact;
   }
   if (!S_ISREG(st.st_mode)) {
-    fact.why_not = "not a regular file";
+    fact.why_not = std::string("it is ") + base::FileKindName(st.st_mode) + ", not a regular file";
     return fact;
   }
   fact.exists = true;

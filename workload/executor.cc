@@ -108,9 +108,13 @@ base::Result<std::unique_ptr<Executor>> Executor::Start(const Script& script, Op
 base::Result<void> Executor::MakeMachine() {
   const mm::MachineConfig config = TRY(ConfigOf(script_.workload().machine(), options_.disk_dir));
   session_->machine = TRY(mm::Machine::Create(config));
-  for (const ckpt_pb::Workload::File& file : script_.workload().file()) {
+  for (int i = 0; i < script_.workload().file_size(); ++i) {
+    const ckpt_pb::Workload::File& file = script_.workload().file(i);
     const auto made = MakeFile(*session_->machine, file, options_.disk_dir);
-    if (!made) return std::unexpected(made.error().In(script_.path() + ": file '" + file.name() + "'"));
+    if (made) continue;
+    const Place place = script_.file_places()[static_cast<size_t>(i)];
+    return std::unexpected(made.error().In(base::Format("%s:%d:%d: file '%s'", script_.path().c_str(),
+                                                        place.line, place.column, file.name().c_str())));
   }
   for (const std::string& name : script_.processes()) {
     mm::Process& process = session_->machine->spawn(session_->next_pid, name);
@@ -157,17 +161,24 @@ base::Result<void> Executor::Run(const CheckpointFn& checkpoint) {
 }
 
 std::string Executor::Where(const ScriptStep& step, const std::string& round) const {
-  return base::Format("%s:%d: step %s%s", script_.path().c_str(), step.line, OpName(*step.step).c_str(),
+  return base::Format("%s:%d: step %s%s", script_.path().c_str(), step.place.line, OpName(*step.step).c_str(),
                       round.c_str());
 }
 
+std::string Executor::InputWhere(const ScriptStep& step, const std::string& round) const {
+  if (!step.input) return Where(step, round);
+  return base::Format("%s:%d:%d: step %s%s", script_.path().c_str(), step.input->line, step.input->column,
+                      OpName(*step.step).c_str(), round.c_str());
+}
+
 base::Result<void> Executor::CheckExpectation(const ScriptStep& step, const StepResult& result,
-                                              const std::string& where, mm::Process* process) {
+                                              const std::string& round, mm::Process* process) {
+  const std::string where = Where(step, round);
   const std::optional<std::string> unmet =
       Unmet(*session_, step.step->expect(), result, process, resumed_ ? Counts::kIgnore : Counts::kCheck);
   const std::string& expected = step.step->expect().outcome();
   if (unmet && result.input_error && (expected.empty() || expected == kOk)) {
-    return std::unexpected(result.input_error->In(where));
+    return std::unexpected(result.input_error->In(InputWhere(step, round)));
   }
   if (unmet) return base::Fail(base::Code::kExpectation, "%s: %s", where.c_str(), unmet->c_str());
   return options_.after_step ? options_.after_step(*session_->machine, where) : base::Result<void>{};
@@ -191,8 +202,8 @@ base::Result<void> Executor::RunStep(const ScriptStep& step, uint64_t round_seed
                       .process = *session_->machine->find_process(pid),
                       .seed = base::Mix64(round_seed ^ base::Mix64(step.number))};
   const base::Result<StepResult> result = Dispatch(context, *step.step);
-  if (!result) return std::unexpected(result.error().In(where));
-  return CheckExpectation(step, *result, where, session_->machine->find_process(pid));
+  if (!result) return std::unexpected(result.error().In(InputWhere(step, round)));
+  return CheckExpectation(step, *result, round, session_->machine->find_process(pid));
 }
 
 base::Result<void> Executor::RunRepeat(const ScriptStep& step, uint64_t round_seed,
@@ -209,7 +220,8 @@ base::Result<void> Executor::RunRepeat(const ScriptStep& step, uint64_t round_se
 }
 
 base::Result<Next> Executor::RunCheckpoint(const ScriptStep& step, const CheckpointFn& checkpoint) {
-  const std::string where = Where(step, " '" + step.step->checkpoint().label() + "'");
+  const std::string label = " '" + step.step->checkpoint().label() + "'";
+  const std::string where = Where(step, label);
   const base::Result<void> stop = CheckStop(*session_);
   if (!stop) return std::unexpected(stop.error().In(where));
   const CheckpointRequest request{.label = step.step->checkpoint().label(),
@@ -225,7 +237,7 @@ base::Result<Next> Executor::RunCheckpoint(const ScriptStep& step, const Checkpo
     if (wanted.empty() || result.outcome != wanted) return std::unexpected(next.error().In(where));
   }
   const std::string& name = step.step->process().empty() ? script_.processes().front() : step.step->process();
-  TRY_VOID(CheckExpectation(step, result, where, FindProcess(name)));
+  TRY_VOID(CheckExpectation(step, result, label, FindProcess(name)));
   return next ? *next : Next::kGoOn;
 }
 

@@ -53,7 +53,7 @@ struct StepResult;
 class Executor {
  public:
   // The machine with its files and processes, before the first step. `script` must outlive the
-  // executor. Errors of a file name the line that declares it.
+  // executor. Errors of a file are "PATH:LINE:COLUMN: file 'NAME': ...", as Script's are.
   static base::Result<std::unique_ptr<Executor>> Start(const Script& script, Options options);
 
   // Goes on with a machine that was restored from an image whose checkpoint gave `state`. kChanged if
@@ -97,8 +97,10 @@ class Executor {
   base::Result<void> RunRepeat(const ScriptStep& step, uint64_t round_seed, const std::string& round);
   base::Result<Next> RunCheckpoint(const ScriptStep& step, const CheckpointFn& checkpoint);
   base::Result<void> CheckExpectation(const ScriptStep& step, const StepResult& result,
-                                      const std::string& where, mm::Process* process);
+                                      const std::string& round, mm::Process* process);
   std::string Where(const ScriptStep& step, const std::string& round) const;
+  // Where, for what the step reads and cannot: with the column too, as mistakes of the file have it.
+  std::string InputWhere(const ScriptStep& step, const std::string& round) const;
 
   const Script& script_;
   Options options_;

@@ -1,5 +1,8 @@
 #include "workload/files.h"
 
+#include <sys/stat.h>
+
+#include "base/file_kind.h"
 #include "mm/folder_disk.h"
 #include "workload/elf_file.h"
 #include "workload/script.h"
@@ -11,8 +14,22 @@ base::Result<mm::OpenedContent> OpenReal(const std::string& path) {
   mm::Recipe recipe;
   recipe.kind = mm::Recipe::Kind::kReal;
   recipe.path = path;
-  mm::OpenedContent opened = TRY(mm::OpenContent(recipe));
-  opened.recipe.build_id = TRY(ReadBuildId(path));
+  // The path stands in a workload, whose mistakes say what was expected.
+  const auto expected = [](const base::Error& error) {
+    return std::unexpected(
+        base::Error{error.code, error.what + "; expected the path of a regular file that can be read"});
+  };
+  struct stat st;
+  if (stat(path.c_str(), &st) == 0 && !S_ISREG(st.st_mode)) {
+    return expected(
+        {base::Code::kInvalid, base::Format("open file '%s': it is %s", base::Printable(path).c_str(),
+                                            base::FileKindName(st.st_mode))});
+  }
+  base::Result<mm::OpenedContent> opened = mm::OpenContent(recipe);
+  if (!opened) return expected(opened.error());
+  base::Result<std::string> build_id = ReadBuildId(path);
+  if (!build_id) return expected(build_id.error());
+  opened->recipe.build_id = *std::move(build_id);
   return opened;
 }
 

@@ -6,13 +6,9 @@
 #include <string>
 
 #include "base/error.h"
+#include "workload/script.h"
 
 namespace workload {
-
-struct Place {
-  int line = 1;    // from 1
-  int column = 1;  // from 1
-};
 
 class Located {
  public:

@@ -6,6 +6,8 @@
 namespace workload {
 namespace {
 
+unsigned long long Number(uint64_t value) { return value; }
+
 int ProtOf(const std::string& prot) {
   return (prot[0] == 'r' ? PROT_READ : 0) | (prot[1] == 'w' ? PROT_WRITE : 0) |
          (prot[2] == 'x' ? PROT_EXEC : 0);
@@ -24,14 +26,24 @@ base::Result<StepResult> DoMap(StepContext& context, const ckpt_pb::Step::Map& o
   mm::FilePtr file;
   const uint64_t offset = SizeOr(op.offset(), 0);
   uint64_t length = SizeOr(op.length(), 0);
+  uint64_t size = 0;
   if (!op.file().empty()) {
     file = TRY(FindFile(context, op.file()));
-    if (op.length().empty()) length = file->i_size > offset ? file->i_size - offset : 0;
+    size = file->i_size;
+    if (op.length().empty()) length = size > offset ? size - offset : 0;
   }
   const int prot = op.prot().empty() ? PROT_READ | PROT_WRITE : ProtOf(op.prot());
   const auto mapped =
       sys_mmap(context.mm(), SizeOr(op.addr(), 0), length, prot, MapFlags(op), std::move(file), offset);
-  if (!mapped) return Failed(mapped.error());
+  if (!mapped) {
+    StepResult failed = Failed(mapped.error());
+    if (length == 0 && op.length().empty()) {
+      failed.detail =
+          base::Format("file '%s' has %llu bytes, none of them behind offset %llu: expected a length",
+                       op.file().c_str(), Number(size), Number(offset));
+    }
+    return failed;
+  }
   (*context.actor.space)[op.region()] = {*mapped, base::PageAlignUp(length)};
   return StepResult{};
 }

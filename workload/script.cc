@@ -104,6 +104,20 @@ class FirstError final : public pb::io::ErrorCollector {
   std::optional<base::Error> error_;
 };
 
+// Where a file is said to be made from.
+Place FilePlace(const Located& located) {
+  const auto& file = dynamic_cast<const ckpt_pb::Workload::File&>(located.message());
+  return located.Of(file.real().empty() ? "name" : "real");
+}
+
+// Where a step names what it reads of the system or, for exec, of the machine.
+std::optional<Place> InputPlace(const Located& located) {
+  const auto& step = dynamic_cast<const ckpt_pb::Step&>(located.message());
+  if (step.has_exec()) return located.Child("exec").Of(step.exec().path().empty() ? "file" : "path");
+  if (step.create().has_file()) return FilePlace(located.Child("create").Child("file"));
+  return std::nullopt;
+}
+
 // Fills in `out` from the steps of a message with the field "step", numbering them from *number on.
 base::Result<void> Collect(const Located& parent, unsigned depth, uint64_t* number,
                            std::vector<ScriptStep>* out) {
@@ -116,8 +130,8 @@ base::Result<void> Collect(const Located& parent, unsigned depth, uint64_t* numb
     }
     const auto& step = dynamic_cast<const ckpt_pb::Step&>(located.message());
     out->push_back({.step = &step,
-                    .line = located.place().line,
-                    .column = located.place().column,
+                    .place = located.place(),
+                    .input = InputPlace(located),
                     .number = (*number)++,
                     .body = {}});
     if (!step.has_repeat()) continue;
@@ -133,7 +147,8 @@ base::Result<std::string> ReadAll(int fd, const std::string& path) {
   struct stat st;
   if (fstat(fd, &st) != 0) return base::FailErrno(errno, "read workload '%s'", path.c_str());
   if (S_ISDIR(st.st_mode))
-    return base::Fail(base::Code::kIo, "read workload '%s': it is a directory", path.c_str());
+    return base::Fail(base::Code::kIo, "read workload '%s': it is a directory; expected a file",
+                      path.c_str());
   // Opening must not wait for the other end of a FIFO; reading from a pipe waits for its writer.
   if (!S_ISREG(st.st_mode)) (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
   std::string text;
@@ -183,6 +198,9 @@ base::Result<Script> Script::Parse(const std::string& path, std::string_view tex
   uint64_t number = 0;
   TRY_VOID(Collect(root, 0, &number, &script.steps_));
   ScriptNames names = TRY(CheckWorkload(root));
+  for (int i = 0; i < script.workload_->file_size(); ++i) {
+    script.file_places_.push_back(FilePlace(root.Child("file", i)));
+  }
   script.processes_ = std::move(names.processes);
   script.labels_ = std::move(names.labels);
   return script;

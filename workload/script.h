@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,11 +32,17 @@ inline constexpr std::string_view kDefaultProcess = "main";
 // The one file that every machine has.
 inline constexpr std::string_view kDevZeroName = "/dev/zero";
 
+// A place in the file.
+struct Place {
+  int line = 1;    // from 1
+  int column = 1;  // from 1
+};
+
 // One step and its place in the file.
 struct ScriptStep {
   const ckpt_pb::Step* step = nullptr;
-  int line = 0;                  // from 1
-  int column = 0;                // from 1
+  Place place;
+  std::optional<Place> input;    // where an exec or create names what it reads
   uint64_t number = 0;           // in reading order, from 0; seeds derive from it
   std::vector<ScriptStep> body;  // of a repeat
 };
@@ -51,6 +58,8 @@ class Script {
   const std::string& path() const { return path_; }
   const ckpt_pb::Workload& workload() const { return *workload_; }
   const std::vector<ScriptStep>& steps() const { return steps_; }
+  // Of each file of the workload, in order: where its `real` stands, or its name.
+  const std::vector<Place>& file_places() const { return file_places_; }
   // The processes that exist before the first step, in order; never empty.
   const std::vector<std::string>& processes() const { return processes_; }
   // The labels of the checkpoint steps, in order.
@@ -66,6 +75,7 @@ class Script {
   std::string path_;
   std::unique_ptr<ckpt_pb::Workload> workload_;
   std::vector<ScriptStep> steps_;
+  std::vector<Place> file_places_;
   std::vector<std::string> processes_;
   std::vector<std::string> labels_;
 };

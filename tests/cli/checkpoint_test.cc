@@ -94,7 +94,8 @@ TEST_F(Checkpoint, PlacesAreLookedAtFirst) {
     line.back() = "missing/x.img";
     EXPECT_TRUE(Refused(Ckpt(line), 2, "missing/x.img: cannot create a file in missing: No such file"));
     line.back() = "folder";
-    EXPECT_TRUE(Refused(Ckpt(line), 2, "folder: cannot create: it is a folder"));
+    EXPECT_TRUE(Refused(Ckpt(line), 2,
+                        "folder: cannot create: it is a directory; expected a new name or a regular file"));
     if (geteuid() == 0) continue;  // root may write anywhere
     std::filesystem::permissions(Path("folder"), std::filesystem::perms::owner_read);
     line.back() = "folder/new";
@@ -132,7 +133,7 @@ TEST_F(Checkpoint, NeverOverItsOwnOutput) {
     EXPECT_EQ(errors.exit_code, 2) << errors;
     EXPECT_TRUE(OneLine(Read("log"), "'/dev/stderr' is where standard error goes"));
     EXPECT_TRUE(Refused(Ckpt({"run", "small.textproto", "--at", "base", "-o", "/dev/stdout"}), 2,
-                        "/dev/stdout: cannot create: it exists and is not a regular file"));
+                        "/dev/stdout: cannot create: it is a pipe; expected a new name or a regular file"));
   }
 }
 

@@ -50,6 +50,50 @@ TEST_F(CommandLine, WrongOnesAreOneLineAndExit2) {
   EXPECT_EQ(Names(), Args{"small.textproto"});
 }
 
+// Each line names the command, the word that is wrong, and where to read on.
+TEST_F(CommandLine, SaysWhatIsWrong) {
+  const std::string commands = ": there are run, restore, diff, show and verify; try 'ckpt --help'";
+  const std::string run = "; try 'ckpt run --help'";
+  const struct {
+    Args line;
+    std::string says;
+  } mistakes[] = {
+      {{}, "the command is missing" + commands},
+      {{""}, "the command is empty" + commands},
+      {{"bogus"}, "there is no command 'bogus'" + commands},
+      {{"--json"}, "there is no option '--json' before a command" + commands},
+      {{"run"}, "run: WORKLOAD is missing" + run},
+      {{"run", ""}, "run: WORKLOAD: it is empty" + run},
+      {{"run", "a", "--bogus"}, "run: there is no option '--bogus'" + run},
+      {{"run", "a", "-qx"}, "run: there is no option '-x'" + run},
+      {{"run", "a", "b", "c"}, "run: 'b' is one argument too many" + run},
+      {{"run", "a", "run", "c"}, "run: 'run' is one argument too many" + run},
+      {{"run", "a", "--at"}, "run: --at needs a value behind it" + run},
+      {{"run", "a", "-o"}, "run: --output needs a value behind it" + run},
+      {{"run", "a", "--at", "x", "--at", "y"}, "run: --at is given more than once" + run},
+      {{"run", "a", "--json=5"}, "run: --json takes no value" + run},
+      {{"run", "a", "--level", "x"}, "run: --level: 'x' is not a whole number from 1 to 19" + run},
+      {{"run", "a", "--level", "0"}, "run: --level: '0' is not a whole number from 1 to 19" + run},
+      {{"run", "a", "--level", "010"}, "run: --level: '010' is not a whole number from 1 to 19" + run},
+      {{"run", "a", "--level", ""}, "run: --level: '' is not a whole number from 1 to 19" + run},
+      {{"run", "a", "--threads", "-1"}, "run: --threads: '-1' is not a whole number from 0 to 16" + run},
+      {{"run", "a", "--threads", "0x10"}, "run: --threads: '0x10' is not a whole number from 0 to 16" + run},
+      {{"run", "a", "--json", "--text-dump"}, "run: --text-dump and --json do not go together" + run},
+      {{"restore"}, "restore: IMAGE is missing; try 'ckpt restore --help'"},
+      {{"restore", "a", "--disk"}, "restore: --disk needs a value behind it; try 'ckpt restore --help'"},
+      {{"diff", "a"}, "diff: B is missing; try 'ckpt diff --help'"},
+      {{"diff", "a", "b", "c"}, "diff: 'c' is one argument too many; try 'ckpt diff --help'"},
+      {{"show", "--level", "1", "a"}, "show: there is no option '--level'; try 'ckpt show --help'"},
+      {{"verify", "--quiet"}, "verify: IMAGE is missing; try 'ckpt verify --help'"},
+  };
+  for (const auto& [line, says] : mistakes) {
+    const Outcome outcome = Ckpt(line);
+    EXPECT_EQ(outcome.exit_code, 2) << outcome;
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_EQ(outcome.err, "ckpt: " + says + "\n");
+  }
+}
+
 TEST_F(CommandLine, SaysWhichWordIsWrong) {
   EXPECT_TRUE(Refused(Ckpt({"bogus"}), 2, "bogus"));
   EXPECT_TRUE(Refused(Ckpt({"--bogus"}), 2, "--bogus"));

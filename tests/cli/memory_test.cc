@@ -43,7 +43,8 @@ TEST_F(BadInput, Images) {
     EXPECT_TRUE(Refused(Ckpt({"restore", file, "-o", "out.img"}), 2, file));
     EXPECT_TRUE(Refused(Ckpt({"show", file}), 2, file));
     EXPECT_TRUE(Refused(Ckpt({"show", "--json", file}), 2, file));
-    EXPECT_TRUE(Refused(Ckpt({"verify", file}), 2, file));
+    // An image that was cut off at once may be all that an empty file is.
+    EXPECT_TRUE(Refused(Ckpt({"verify", file}), file == "empty" ? 1 : 2, file));
     EXPECT_TRUE(Refused(Ckpt({"diff", file, "base.img"}), 2, file));
     EXPECT_TRUE(Refused(Ckpt({"diff", "base.img", file}), 2, file));
   }
@@ -99,6 +100,51 @@ TEST_F(BadInput, ElfCutAtAnyLength) {
 TEST_F(BadInput, AWorkloadCanComeFromAPipe) {
   const Outcome piped = Ckpt({"run", "/dev/stdin"}, {.input = kSmall});
   EXPECT_TRUE(Good(piped)) << piped;
+}
+
+// An image where a workload belongs, and the other way round: the line says what it is, and what takes it.
+TEST_F(BadInput, ImagesAndWorkloadsMixedUp) {
+  const std::string image = "'base.img' is an image, and a workload is expected: ";
+  const std::string restore =
+      image + "'ckpt restore base.img' rebuilds its memory, and with --resume WORKLOAD goes on";
+  EXPECT_TRUE(Refused(Ckpt({"run", "base.img"}), 2, restore));
+  Write("cut.img", Read("base.img").substr(0, 500));
+  EXPECT_TRUE(Refused(Ckpt({"run", "cut.img"}), 2, "'ckpt restore cut.img'"));
+  EXPECT_TRUE(Refused(Ckpt({"restore", "base.img", "--resume", "base.img"}), 2,
+                      image + "--resume names the workload that the image was made from"));
+  EXPECT_TRUE(Refused(Ckpt({"diff", "base.img@base", "base.img"}), 2, image + "name it without '@base'"));
+  const std::string workload =
+      "small.textproto: not a ckpt image, but a workload: 'ckpt run small.textproto -o IMAGE' makes an image "
+      "of it";
+  for (const char* command : {"show", "restore", "verify"}) {
+    EXPECT_TRUE(Refused(Ckpt({command, "small.textproto"}), 2, workload)) << command;
+  }
+  EXPECT_TRUE(Refused(Ckpt({"run", "empty"}), 2, "empty:1:1: ")) << "it has nothing of an image";
+}
+
+// Images are read from both ends, which only a regular file has.
+TEST_F(BadInput, WhatIsNoFileIsCalledWhatItIs) {
+  const struct {
+    const char* name;
+    const char* kind;
+  } others[] = {{"folder", "a directory"}, {"fifo", "a pipe"}, {"/dev/null", "a character device"}};
+  for (const auto& [name, kind] : others) {
+    const std::string says =
+        std::string("ckpt: ") + name + ": it is " + kind + "; expected an image, which is a regular file";
+    for (const char* command : {"show", "restore", "verify"}) {
+      EXPECT_TRUE(Refused(Ckpt({command, name}), 2, says)) << command;
+    }
+    EXPECT_TRUE(Refused(Ckpt({"diff", name, "base.img"}), 2, says));
+    EXPECT_TRUE(Refused(Ckpt({"diff", "base.img", name}), 2, says));
+  }
+  // As after <(...) of a shell; nothing is read from it, for it has a writer that would be waited for.
+  for (const char* command : {"show", "restore", "verify"}) {
+    EXPECT_TRUE(Refused(Ckpt({command, "/dev/stdin"}, {.input = kSmall}), 2,
+                        "/dev/stdin: it is a pipe; expected an image"));
+  }
+  EXPECT_TRUE(Refused(Ckpt({"diff", "/dev/stdin", "base.img"}, {.input = kSmall}), 2, "it is a pipe"));
+  EXPECT_TRUE(
+      Refused(Ckpt({"run", "folder"}), 2, "read workload 'folder': it is a directory; expected a file"));
 }
 
 // Which of the two a name of diff means.

@@ -164,7 +164,10 @@ TEST_F(RealFile, AsRecorded) { EXPECT_TRUE(Good(Ckpt({"restore", "a.img", "--res
 
 TEST_F(RealFile, ExtendedIsANotice) {
   std::filesystem::resize_file(Path("data"), 40000);
-  EXPECT_TRUE(Noticed(Ckpt({"restore", "a.img"})));
+  const Outcome outcome = Ckpt({"restore", "a.img"});
+  EXPECT_TRUE(Noticed(outcome));
+  EXPECT_TRUE(OneLine(
+      outcome.err, "data' was extended by 7232 bytes since the checkpoint, from 32768 bytes to 40000 bytes"));
   EXPECT_TRUE(Noticed(Ckpt({"restore", "a.img", "-q"})));
   EXPECT_TRUE(Noticed(Ckpt({"restore", "a.img", "--resume", "w.textproto"})));
   const Outcome json = Ckpt({"restore", "a.img", "--json"});
@@ -176,7 +179,10 @@ TEST_F(RealFile, ExtendedIsANotice) {
 
 TEST_F(RealFile, CutWithinItsLastPageIsANotice) {
   std::filesystem::resize_file(Path("data"), 29000);
-  EXPECT_TRUE(Noticed(Ckpt({"restore", "a.img", "--resume", "w.textproto"})));
+  const Outcome outcome = Ckpt({"restore", "a.img", "--resume", "w.textproto"});
+  EXPECT_TRUE(Noticed(outcome));
+  EXPECT_TRUE(OneLine(outcome.err,
+                      "data' was cut by 3768 bytes since the checkpoint, from 32768 bytes to 29000 bytes"));
 }
 
 TEST_F(RealFile, CutBelowAModifiedPageIsRefusedUnlessDropped) {
@@ -184,6 +190,7 @@ TEST_F(RealFile, CutBelowAModifiedPageIsRefusedUnlessDropped) {
   const Outcome refused = Ckpt({"restore", "a.img", "-o", "out.img"});
   EXPECT_TRUE(Refused(refused, 2, "--drop-past-eof"));
   EXPECT_TRUE(Refused(refused, 2, "a.img"));
+  EXPECT_TRUE(Refused(refused, 2, "is page 7 of file '" + Path("data") + "', which was cut by 16384 bytes"));
   EXPECT_TRUE(Refused(Ckpt({"restore", "a.img", "--accept-changed"}), 2, "--drop-past-eof"));
   EXPECT_TRUE(Refused(Ckpt({"diff", "a.img", "w.textproto@base"}), 2, "--drop-past-eof"));
   EXPECT_FALSE(Exists("out.img"));
@@ -198,6 +205,22 @@ TEST_F(RealFile, CutBelowAModifiedPageIsRefusedUnlessDropped) {
   EXPECT_EQ(resumed.exit_code, 1);
   EXPECT_NE(resumed.err.find("w.textproto:6: step load: expected ok, got SIGBUS"), std::string::npos)
       << resumed;
+}
+
+// A file of the workload is known by its place in the folder.
+TEST_F(RealFile, InADiskFolder) {
+  const Args run = {"run",  "small.textproto", "-q", "--no-sync", "--disk", "disk", "--at", "base", "-o",
+                    "x.img"};
+  ASSERT_TRUE(Good(Ckpt(run)));
+  std::filesystem::resize_file(Path("disk/f"), 65537);
+  const Outcome extended = Ckpt({"restore", "x.img", "--disk", "disk"});
+  EXPECT_EQ(extended.exit_code, 0);
+  EXPECT_TRUE(OneLine(extended.err,
+                      "notice: file 'disk/f' was extended by 1 byte since the checkpoint, from 65536 bytes"));
+  std::filesystem::resize_file(Path("disk/f"), 4096);
+  const Outcome cut = Ckpt({"restore", "x.img", "--disk", "disk"});
+  EXPECT_TRUE(Refused(cut, 2, "is page 15 of file 'disk/f', which was cut by 61440 bytes"));
+  EXPECT_TRUE(Refused(cut, 2, "restore 'x.img': "));
 }
 
 TEST_F(RealFile, SameSizeOtherMtimeIsRefusedUnlessAccepted) {
@@ -228,7 +251,7 @@ TEST_F(RealFile, GoneIsRefused) {
   EXPECT_TRUE(Good(Ckpt({"show", "--files", "a.img"}))) << "what an image holds needs no other file";
   EXPECT_TRUE(Good(Ckpt({"verify", "a.img"})));
   ASSERT_EQ(mkfifo(Path("data").c_str(), 0600), 0);
-  EXPECT_TRUE(Refused(Ckpt({"restore", "a.img", "--accept-changed"}), 2, "not a regular file"));
+  EXPECT_TRUE(Refused(Ckpt({"restore", "a.img", "--accept-changed"}), 2, "it is a pipe, not a regular file"));
 }
 
 TEST_F(RealFile, IsNeverWritten) {

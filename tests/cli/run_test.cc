@@ -30,6 +30,8 @@ TEST_F(RunCommand, MistakesNameLineAndColumn) {
       {"# nothing\n", "bad.textproto:"},
       {"step { exec { path: \"bin/sh\" } }\n", "bad.textproto:1:15: "},
       {"file { name: \"f\" real: \"etc/passwd\" }\nstep { fsync { file: \"f\" } }\n", "bad.textproto:1:18: "},
+      {"file { name: \"f\" real: \"/no/such\" }\nstep { exit {} }\n", "bad.textproto:1:18: "},
+      {"step { exec { path: \"/no/such\" } }\n", "bad.textproto:1:15: "},
       {"machine { memory: \"1k\" }\nstep { map { region: \"m\" length: \"4k\" } }\n", "bad.textproto:1:"},
       {"step { process: \"x\" exit {} }\n", "bad.textproto:1:8: "},
   };

@@ -78,12 +78,29 @@ TEST_F(ImageReader, not_an_image) {
   const std::string fifo = folder_ / "fifo";
   ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
   EXPECT_EQ(OpenCode(fifo), Code::kInvalid);
-  for (const std::string& bytes : {std::string(), std::string("x"), std::string(1000, 'x'),
-                                   std::string(1000, '\0'), Frame("a zstd file")}) {
+  for (const std::string& bytes :
+       {std::string("x"), std::string("P+"), std::string(1000, 'x'), std::string(1000, '\0'),
+        Frame("a zstd file"), std::string("\x50\x2a\x4d\x18") + std::string(36, '\0'),
+        std::string(1000, 'x') + "CKPTEND\n"}) {
     WriteFile(path_, bytes);
     EXPECT_EQ(OpenCode(path_), Code::kInvalid);
     EXPECT_EQ(VerifyCode(path_), Code::kInvalid);
   }
+}
+
+// What stands at its end says that it is an image.
+TEST_F(ImageReader, another_start) {
+  ASSERT_TRUE(Write(path_, SmallMachine(), SmallRuns()));
+  const std::string whole = ReadFile(path_);
+  for (const std::string& bytes : {"x" + whole.substr(1), whole.substr(1), whole.substr(whole.size() - 96),
+                                   std::string(16, '\0') + whole.substr(16)}) {
+    WriteFile(path_, bytes);
+    EXPECT_EQ(OpenCode(path_), Code::kCorrupt) << bytes.size();
+    EXPECT_EQ(VerifyCode(path_), Code::kCorrupt) << bytes.size();
+  }
+  WriteFile(path_, whole.substr(whole.size() - 95));
+  EXPECT_EQ(OpenCode(path_), Code::kInvalid) << "a footer that is cut";
+  EXPECT_EQ(VerifyCode(path_), Code::kInvalid);
 }
 
 TEST_F(ImageReader, C31_cut_at_every_length) {
@@ -92,8 +109,8 @@ TEST_F(ImageReader, C31_cut_at_every_length) {
   const std::string cut = folder_ / "cut";
   for (size_t bytes = 0; bytes < whole.size(); ++bytes) {
     WriteFile(cut, whole.substr(0, bytes));
-    EXPECT_EQ(OpenCode(cut), bytes == 0 ? Code::kInvalid : Code::kIncomplete) << bytes;
-    EXPECT_EQ(VerifyCode(cut), bytes == 0 ? Code::kInvalid : Code::kIncomplete) << bytes;
+    EXPECT_EQ(OpenCode(cut), Code::kIncomplete) << bytes;
+    EXPECT_EQ(VerifyCode(cut), Code::kIncomplete) << bytes;
   }
 }
 
@@ -184,7 +201,7 @@ TEST_F(ImageReader, a_newer_version_is_refused_by_number) {
   raw.envelope = EnvelopeWith(32, 1);
   Expect(raw, Code::kUnsupported, Code::kUnsupported, "reserved");
   raw.envelope = EnvelopeWith(16, 0);
-  Expect(raw, Code::kInvalid, Code::kInvalid, "version 0");
+  Expect(raw, Code::kInvalid, Code::kCorrupt, "version 0");
   // A newer version that this reader may read.
   raw.envelope = EnvelopeWith(16, 9);
   WriteFile(path_, raw.Build());

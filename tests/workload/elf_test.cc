@@ -326,8 +326,10 @@ TEST_F(ExecTest, AnErrorKeepsTheOldAddressSpace) {
   bytes[0x200d] = '\0';
   const auto failed = Run(File("two", bytes));
   ASSERT_FALSE(failed.has_value());
-  EXPECT_EQ(failed.error().what,
-            "exec 'two': interpreter: open file '/no/such/ld.s': No such file or directory");
+  EXPECT_EQ(
+      failed.error().what,
+      "exec 'two': interpreter: open file '/no/such/ld.s': No such file or directory; expected the path of a "
+      "regular file that can be read");
   EXPECT_EQ(process_.mm->exe_file->name(), "one");
   program = {};
   program.phdr[1].p_vaddr = 0x7ffffffdf100;

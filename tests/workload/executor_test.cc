@@ -311,13 +311,6 @@ step { touch { region: "text" } }
 INSTANTIATE_TEST_SUITE_P(All, StepTest, testing::ValuesIn(kSteps),
                          [](const auto& param) { return std::string(param.param.name); });
 
-TEST(StepErrorTest, ExecSaysWhatIsWrong) {
-  EXPECT_EQ(ErrorOf("step { exec { path: '/no/such' } }"),
-            "w:1: step exec: open file '/no/such': No such file or directory");
-  EXPECT_EQ(ErrorOf("file { name: 'f' size: '4k' }\nstep { exec { file: 'f' } }"),
-            "w:2: step exec: exec 'f': not an ELF file");
-}
-
 TEST(StepErrorTest, RegionsThatTheProgramDoesNotHave) {
   EXPECT_EQ(
       ErrorOf(
@@ -583,15 +576,8 @@ TEST(RunTest, FilesInAFolder) {
   EXPECT_EQ(support::ReadFile(dir / "copy").size(), 10u);
   EXPECT_EQ(support::ReadFile(dir / "late").size(), 200u);
   EXPECT_EQ(RunText(text, options).error,
-            "w: file 'f': create '" + (dir / "f").string() +
+            "w:1:8: file 'f': create '" + (dir / "f").string() +
                 "': it is there already, and a run makes its files new; remove it or name another folder");
-}
-
-TEST(RunTest, AFileThatIsNotThere) {
-  EXPECT_EQ(ErrorOf("file { name: 'f' real: '/no/such/file' } step { exit {} }"),
-            "w: file 'f': open file '/no/such/file': No such file or directory");
-  EXPECT_EQ(ErrorOf("file { name: 'f' real: '/usr' } step { exit {} }"),
-            "w: file 'f': open file '/usr': not a regular file");
 }
 
 }  // namespace

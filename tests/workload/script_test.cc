@@ -278,10 +278,10 @@ step { checkpoint { label: "base" process: "a" } }
   EXPECT_EQ(script->processes(), (std::vector<std::string>{"a", "b"}));
   EXPECT_EQ(script->labels(), std::vector<std::string>{"base"});
   ASSERT_EQ(script->steps().size(), 3u);
-  EXPECT_EQ(script->steps()[0].line, 4);
-  EXPECT_EQ(script->steps()[0].column, 1);
+  EXPECT_EQ(script->steps()[0].place.line, 4);
+  EXPECT_EQ(script->steps()[0].place.column, 1);
   ASSERT_EQ(script->steps()[1].body.size(), 1u);
-  EXPECT_EQ(script->steps()[1].body[0].line, 8);
+  EXPECT_EQ(script->steps()[1].body[0].place.line, 8);
   EXPECT_EQ(script->steps()[1].body[0].number, 2u);
   EXPECT_EQ(script->steps()[2].number, 3u);
 }
@@ -339,7 +339,8 @@ TEST(ScriptTest, FilesThatCannotBeRead) {
 
   script = Script::Load(dir.path().string());
   ASSERT_FALSE(script.has_value());
-  EXPECT_EQ(script.error().what, "read workload '" + dir.path().string() + "': it is a directory");
+  EXPECT_EQ(script.error().what,
+            "read workload '" + dir.path().string() + "': it is a directory; expected a file");
 
   const std::string big = (dir / "big").string();
   support::WriteFile(big, std::string(kScriptBytesMax + 1, '#'));

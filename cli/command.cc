@@ -1,0 +1,136 @@
+#include "cli/command.h"
+
+#include <charconv>
+
+#include "cli/print.h"
+
+namespace cli {
+namespace {
+
+constexpr char kDescription[] =
+    "Checkpoint and restart process memory, saving only what the process changed.\n"
+    "Exit codes: 0 good; 1 the answer is no (different, damaged, expectation not met); 2 trouble.";
+
+constexpr char kCommands[] = "run, restore, diff, show and verify";
+
+std::string Quoted(const std::string& word) { return "'" + base::Printable(word) + "'"; }
+
+// What is wrong with the first word of the command line: it must be a command, or an option of ckpt itself.
+// Empty if nothing is.
+std::string WrongFirstWord(const CLI::App& app, const std::string& word) {
+  const auto named =
+      app.get_subcommands([&](const CLI::App* command) { return command->get_name() == word; });
+  if (!named.empty() || word == "-h" || word == "--help" || word == "--version") return "";
+  const std::string what = word.empty() ? "the command is empty"
+                           : word.starts_with('-')
+                               ? "there is no option " + Quoted(word) + " before a command"
+                               : "there is no command " + Quoted(word);
+  return what + ": there are " + kCommands;
+}
+
+// In our words what the parser says in its own. `command` is the one that the command line names.
+std::string Mistake(const CLI::App& command, const CLI::ParseError& error) {
+  const std::string said = base::Printable(error.what(), 4096);
+  const std::string first = said.substr(0, said.find_first_of(": "));
+  if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
+    const std::vector<std::string> extra = command.remaining(true);
+    const std::string word = extra.empty() ? "" : extra.front();
+    if (word.starts_with('-')) return "there is no option " + Quoted(word);
+    return Quoted(word) + " is one argument too many";
+  }
+  if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
+    return command.get_parent() == nullptr ? std::string("the command is missing: there are ") + kCommands
+                                           : first + " is missing";
+  }
+  if (dynamic_cast<const CLI::ExcludesError*>(&error) != nullptr) {
+    return first + " and " + said.substr(said.rfind(' ') + 1) + " do not go together";
+  }
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) == nullptr) return said;
+  if (said.ends_with("flag override")) return "--" + first + " takes no value";
+  return first + (said.ends_with(" missing") ? " needs a value behind it" : " is given more than once");
+}
+
+CLI::Validator NotEmpty() {
+  return {[](std::string& value) { return std::string(value.empty() ? "it is empty" : ""); }, "", ""};
+}
+
+// Decimal digits alone: the parser takes 010 for 8.
+CLI::Validator WholeNumber(unsigned min, unsigned max) {
+  const auto check = [=](std::string& value) {
+    unsigned number = 0;
+    const char* end = value.data() + value.size();
+    const auto [stop, error] = std::from_chars(value.data(), end, number);
+    const bool good = error == std::errc() && stop == end && number >= min && number <= max &&
+                      (value.size() == 1 || value.front() != '0');
+    return good ? std::string()
+                : base::Format("%s is not a whole number from %u to %u", Quoted(value).c_str(), min, max);
+  };
+  return {check, base::Format("%u to %u", min, max), ""};
+}
+
+}  // namespace
+
+int Main(int argc, char** argv) {
+  CLI::App app(kDescription, "ckpt");
+  app.set_version_flag("--version", "ckpt " CKPT_VERSION);
+  app.require_subcommand(1);
+  Action action;
+  AddRun(app, action);
+  AddRestore(app, action);
+  AddDiff(app, action);
+  AddShow(app, action);
+  AddVerify(app, action);
+  if (const std::string wrong = argc > 1 ? WrongFirstWord(app, argv[1]) : ""; !wrong.empty()) {
+    return PrintError({base::Code::kInvalid, wrong + "; try 'ckpt --help'"});
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error), Finish(kExitGood);
+    if (app.get_subcommands().empty()) {
+      return PrintError({base::Code::kInvalid, Mistake(app, error) + "; try 'ckpt --help'"});
+    }
+    const CLI::App& command = *app.get_subcommands().front();
+    const std::string& name = command.get_name();
+    return PrintError(
+        {base::Code::kInvalid, name + ": " + Mistake(command, error) + "; try 'ckpt " + name + " --help'"});
+  }
+  return Finish(action());
+}
+
+void AddFlag(CLI::App& command, const std::string& names, bool& flag, const std::string& help) {
+  command.add_flag(names, flag, help)->disable_flag_override();
+}
+
+CLI::Option* AddText(CLI::App& command, const std::string& names, std::string& text,
+                     const std::string& help) {
+  return command.add_option(names, text, help)->check(NotEmpty());
+}
+
+CLI::Option* AddTexts(CLI::App& command, const std::string& names, std::vector<std::string>& texts,
+                      const std::string& help) {
+  return command.add_option(names, texts, help)->check(NotEmpty());
+}
+
+void AddImageOptions(CLI::App& command, ImageOptions& options) {
+  command.add_option("--level", options.level, "zstd level of the page data")
+      ->check(WholeNumber(image::kLevelMin, image::kLevelMax))
+      ->capture_default_str();
+  command
+      .add_option("--threads", options.threads,
+                  "Threads that compress (0: one for each core); the image is the same")
+      ->check(WholeNumber(0, image::kThreadsMax))
+      ->capture_default_str();
+  AddFlag(command, "--no-sync", options.no_sync, "Do not wait for the disk: for benchmarks");
+}
+
+image::WriteOptions WriteOptionsOf(const ImageOptions& options) {
+  image::WriteOptions write;
+  write.level = options.level;
+  write.threads = options.threads;
+  write.sync = options.no_sync ? image::Sync::kNo : image::Sync::kYes;
+  write.stop = &g_stop;
+  return write;
+}
+
+}  // namespace cli
