@@ -71,8 +71,11 @@ base::Result<void> Resume(const RestoreCommand& command, const workload::Script&
                           RestoredImage& restored, CheckpointWriter& writer, uint64_t& steps) {
   RunProgress progress("resume", script);
   workload::Options options = progress.Options(command.memory.disk_dir);
-  options.after_step = [&](mm::Machine& machine, const std::string& where) -> base::Result<void> {
+  options.after_step = [&](mm::Machine&, const std::string&) -> base::Result<void> {
     ++steps;
+    return {};
+  };
+  options.at_rest = [&](mm::Machine& machine, const std::string& where) -> base::Result<void> {
     return command.validate ? Validated(machine, where) : base::Result<void>{};
   };
   const auto executor = TRY(workload::Executor::Resume(script, std::move(restored.machine),

@@ -3,6 +3,7 @@
 
 #include "cli/checkpoint.h"
 #include "cli/command.h"
+#include "cli/cpus.h"
 #include "cli/memory.h"
 #include "cli/print.h"
 #include "mm/validate.h"
@@ -15,6 +16,7 @@ struct RunCommand {
   std::string workload;
   std::string disk_dir;
   CheckpointWriter::Settings checkpoint;
+  CpuOptions cpus;
   bool validate = false;
   bool text_dump = false;
   bool stats = false;
@@ -63,16 +65,20 @@ base::Result<void> CheckLabels(const RunCommand& command, const workload::Script
       base::Printable(script.path()).c_str(), script.labels().size());
 }
 
-base::Result<void> RunIt(const RunCommand& command) {
+base::Result<void> RunIt(RunCommand& command) {
   const workload::Script script = TRY(LoadWorkload(
       command.workload, "'ckpt restore " + base::Printable(command.workload) +
                             "' rebuilds its memory, and with --resume WORKLOAD goes on from there"));
   TRY_VOID(CheckLabels(command, script));
   RunProgress progress("run", script);
   workload::Options options = progress.Options(command.disk_dir);
+  TRY_VOID(command.cpus.Apply(options));
   uint64_t steps = 0;
-  options.after_step = [&](mm::Machine& machine, const std::string& where) -> base::Result<void> {
+  options.after_step = [&](mm::Machine&, const std::string&) -> base::Result<void> {
     ++steps;
+    return {};
+  };
+  options.at_rest = [&](mm::Machine& machine, const std::string& where) -> base::Result<void> {
     if (!command.validate) return {};
     const std::optional<std::string> broken = mm::Validate(machine, mm::Depth::kDeep);
     if (!broken) return {};
@@ -81,7 +87,10 @@ base::Result<void> RunIt(const RunCommand& command) {
   const auto executor = TRY(workload::Executor::Start(script, options));
   progress.Watch(*executor);
   CheckpointWriter writer(command.checkpoint);
-  TRY_VOID(executor->Run(std::ref(writer)));
+  const base::Result<void> ran = executor->Run(std::ref(writer));
+  const base::Result<void> kept = command.cpus.Keep(*executor);
+  if (!ran) return ran;
+  TRY_VOID(kept);
   if (command.text_dump) PrintText(mm::TextDump(executor->machine()));
   const std::vector<Counter> counters =
       command.stats ? Counters(executor->machine()) : std::vector<Counter>();
@@ -104,9 +113,12 @@ base::Result<void> RunIt(const RunCommand& command) {
   return {};
 }
 
-int Run(const RunCommand& command) {
+int Run(RunCommand& command) {
   const base::Result<void> done = RunIt(command);
-  return done ? kExitGood : PrintError(done.error());
+  if (done) return kExitGood;
+  const int code = PrintError(done.error());
+  if (code == kExitNo) command.cpus.ShowFailed();
+  return code;
 }
 
 }  // namespace
@@ -120,6 +132,7 @@ void AddRun(CLI::App& app, Action& action) {
           "Write only this checkpoint, and stop there; 'end': after the last step");
   AddText(*run, "--disk", command->disk_dir, "Keep the workload's files in this folder");
   AddImageOptions(*run, command->checkpoint.image);
+  command->cpus.AddTo(*run);
   AddFlag(*run, "--validate", command->validate, "Check every invariant of the model after each step");
   AddFlag(*run, "--text-dump", command->text_dump, "Print the machine as text at the end");
   AddFlag(*run, "--stats", command->stats, "Print the machine's counters at the end, as /proc/vmstat does");

@@ -139,7 +139,6 @@ std::optional<Failure> Cpus::Run(std::span<const Job> jobs, Scheduler& scheduler
   points_ = 0;
   last_ = kNoCpu;
   done_ = false;
-  trace_.clear();
   for (size_t i = 0; i < jobs.size(); ++i) {
     Cpu& cpu = *cpus_[i];
     cpu.op = {jobs[i] ? OpKind::kBegin : OpKind::kIdle};

@@ -132,8 +132,9 @@ class Cpus {
   unsigned count() const { return static_cast<unsigned>(cpus_.size()); }
   // Points passed in this run, or in the last one.
   uint64_t points() const { return points_; }
-  // The same run stretch by stretch; the first kTraceMax of them.
+  // What all runs since the last ClearTrace() did, stretch by stretch; the first kTraceMax of them.
   const Trace& trace() const { return trace_; }
+  void ClearTrace() { trace_.clear(); }
   static constexpr size_t kTraceMax = 1u << 20;
   // A run with more points than this is endless (a failure).
   void set_points_max(uint64_t most) { points_max_ = most; }

@@ -163,6 +163,7 @@ class Runner {
   // false: it failed.
   bool Run(Scheduler& scheduler) {
     race_ = make_();
+    cpus_.ClearTrace();
     std::optional<Failure> failure = cpus_.Run(jobs_, scheduler);
     explored_->points_longest = std::max(explored_->points_longest, cpus_.points());
     const bool ended = !failure;

@@ -90,6 +90,9 @@ class Machine {
   const MachineConfig& config() const { return config_; }
   const Semantics& sem() const { return config_.semantics; }
 
+  // Held for reading by every call that a process makes on a machine of several CPUs, for writing by a
+  // checkpoint: it finds no call half done.
+  RwSemaphore<LockClass::kFreezer> freezer;
   Frames frames;
   Points points;
   VmStat vmstat;

@@ -204,12 +204,6 @@ void Replay::SkipEmpty() {
   }
 }
 
-void Replay::Begin(const Cpus&) {
-  line_ = 0;
-  ended_ = nullptr;
-  left_ = schedule_.lines.empty() ? 0 : schedule_.lines[0].points;
-}
-
 size_t Replay::Choose(Cpus& cpus) {
   const auto choices = cpus.choices();
   if (const Schedule::Line* ended = std::exchange(ended_, nullptr);

@@ -119,13 +119,13 @@ struct Schedule {
 // kInvalid names the line that is wrong.
 base::Result<Schedule> ParseSchedule(std::string_view text);
 
-// A schedule again. After its last line each CPU runs as far as it can, the one that runs first. A run that
-// does not fit it is a failure (kSchedule).
+// A schedule again, over one run or several that follow each other. After its last line each CPU runs as far
+// as it can, the one that runs first. A run that does not fit it is a failure (kSchedule).
 class Replay : public Scheduler {
  public:
   // `schedule` must outlive it.
-  explicit Replay(const Schedule& schedule) : schedule_(schedule) {}
-  void Begin(const Cpus& cpus) override;
+  explicit Replay(const Schedule& schedule)
+      : schedule_(schedule), left_(schedule.lines.empty() ? 0 : schedule.lines[0].points) {}
   size_t Choose(Cpus& cpus) override;
   void Passed(Cpus& cpus, unsigned cpu, const Op& op) override;
 

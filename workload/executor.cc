@@ -8,6 +8,7 @@
 #include "workload/outcome.h"
 #include "workload/session.h"
 #include "workload/state.h"
+#include "workload/together.h"
 
 namespace workload {
 namespace {
@@ -66,6 +67,7 @@ base::Result<StepResult> Dispatch(StepContext& context, const ckpt_pb::Step& ste
     case Step::kSwapon: return DoSwapon(context);
     case Step::kSwapoff: return DoSwapoff(context);
     case Step::kDropCaches: return DoDropCaches(context);
+    case Step::kBarrier: return StepResult{};
     case Step::kRepeat:
     case Step::kCheckpoint:
     case Step::OP_NOT_SET: break;
@@ -95,7 +97,17 @@ Executor::Executor(const Script& script, Options options)
                                                  .next_pid = 1,
                                                  .disk_dir = options_.disk_dir,
                                                  .stop = options_.stop,
-                                                 .busy = options_.busy})) {}
+                                                 .busy = options_.busy})) {
+  const unsigned cpus = options_.cpus > 0 ? options_.cpus : std::max(script.workload().machine().cpus(), 1u);
+  if (cpus == 1) return;
+  cpus_ = std::make_unique<mm::Cpus>(cpus);
+  cpus_->set_points_max(~uint64_t{0});
+  if (options_.schedule != nullptr) {
+    scheduler_ = std::make_unique<mm::Replay>(*options_.schedule);
+  } else {
+    scheduler_ = std::make_unique<mm::RandomScheduler>(options_.schedule_seed);
+  }
+}
 
 Executor::~Executor() = default;
 
@@ -141,6 +153,17 @@ base::Result<size_t> Executor::ResumesAt(const Script& script, std::string_view 
 base::Result<void> Executor::Run(const CheckpointFn& checkpoint) {
   while (next_step_ < script_.steps().size()) {
     const ScriptStep& step = script_.steps()[next_step_];
+    if (!step.step->has_checkpoint() && cpus_ != nullptr) {
+      const auto ends = [](const ScriptStep& one) {
+        return one.step->has_checkpoint() || one.step->has_barrier();
+      };
+      const auto end = std::find_if(script_.steps().begin() + static_cast<ptrdiff_t>(next_step_),
+                                    script_.steps().end(), ends);
+      const auto stop = static_cast<size_t>(end - script_.steps().begin());
+      TRY_VOID(RunTogether(stop));
+      next_step_ = end != script_.steps().end() && end->step->has_barrier() ? stop + 1 : stop;
+      continue;
+    }
     if (!step.step->has_checkpoint()) {
       TRY_VOID(RunStep(step, base::Mix64(script_.workload().seed()), ""));
       ++next_step_;
@@ -158,6 +181,41 @@ base::Result<void> Executor::Run(const CheckpointFn& checkpoint) {
   const base::Result<Next> next = checkpoint(*session_->machine, request);
   return next ? base::Result<void>{}
               : std::unexpected(next.error().In(script_.path() + ": after the last step"));
+}
+
+base::Result<void> Executor::RunTogether(size_t end) {
+  if (end == next_step_) return {};
+  auto together = std::make_unique<Together>(script_, next_step_, end);
+  const std::vector<mm::Cpus::Job> jobs(cpus_->count(), [&] {
+    together->RunCpu([&](const StepRun& run) -> base::Result<void> {
+      mm::ReadGuard call(session_->machine->freezer);
+      return RunStep(*run.step, run.round_seed, run.round);
+    });
+  });
+  if (const std::optional<mm::Failure> failure = cpus_->Run(jobs, *scheduler_)) {
+    // What the CPUs stand in is never taken apart.
+    static auto* given_up = new std::vector<std::pair<std::unique_ptr<Session>, std::unique_ptr<Together>>>;
+    given_up->emplace_back(std::move(session_), std::move(together));
+    const size_t line_end = std::min(failure->what.find('\n'), failure->what.size());
+    failure_details_ = failure->what.substr(std::min(line_end + 1, failure->what.size()));
+    return base::Fail(base::Code::kExpectation, "%s:%d: steps up to here: %s", script_.path().c_str(),
+                      script_.steps()[end - 1].place.line, failure->what.substr(0, line_end).c_str());
+  }
+  if (together->error()) return std::unexpected(*together->error());
+  if (!options_.at_rest) return {};
+  return options_.at_rest(*session_->machine, Where(script_.steps()[end - 1], ""));
+}
+
+std::string Executor::ScheduleText() const {
+  if (cpus_ == nullptr) return {};
+  std::string text = mm::FormatSchedule(cpus_->count(), cpus_->trace());
+  std::string_view details = failure_details_;
+  while (!details.empty()) {
+    const std::string_view line = details.substr(0, details.find('\n'));
+    text += "# " + std::string(line) + "\n";
+    details.remove_prefix(std::min(line.size() + 1, details.size()));
+  }
+  return text;
 }
 
 std::string Executor::Where(const ScriptStep& step, const std::string& round) const {
@@ -181,7 +239,9 @@ base::Result<void> Executor::CheckExpectation(const ScriptStep& step, const Step
     return std::unexpected(result.input_error->In(InputWhere(step, round)));
   }
   if (unmet) return base::Fail(base::Code::kExpectation, "%s: %s", where.c_str(), unmet->c_str());
-  return options_.after_step ? options_.after_step(*session_->machine, where) : base::Result<void>{};
+  if (options_.after_step) TRY_VOID(options_.after_step(*session_->machine, where));
+  if (options_.at_rest && !mm::smp()) TRY_VOID(options_.at_rest(*session_->machine, where));
+  return {};
 }
 
 base::Result<void> Executor::RunStep(const ScriptStep& step, uint64_t round_seed, const std::string& round) {

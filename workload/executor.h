@@ -7,6 +7,8 @@
 //
 // Files that `exec` names by path are read from the system and never written, with or without a disk
 // folder.
+//
+// On a machine with several CPUs the same holds for the same script, seed and number of CPUs.
 #pragma once
 
 #include <atomic>
@@ -19,6 +21,7 @@
 
 #include "base/error.h"
 #include "mm/machine.h"
+#include "mm/sched.h"
 #include "workload/elf_exec.h"
 #include "workload/script.h"
 
@@ -45,6 +48,16 @@ struct Options {
   // Called after every step that was done, those inside a repeat too; `where` is "FILE:LINE: step OP".
   // An error ends the run.
   std::function<base::Result<void>(mm::Machine&, const std::string& where)> after_step = nullptr;
+  // Called when no step is under way, with the last one that was done: after every step where there is one
+  // CPU, after every stretch up to a barrier where there are several. An error ends the run.
+  std::function<base::Result<void>(mm::Machine&, const std::string& where)> at_rest = nullptr;
+
+  // How many virtual CPUs; 0: as the script says. With several, steps of different processes run at the same
+  // time (together.h), and who goes on when follows from `schedule_seed`, or from `schedule`, which must
+  // outlive the run.
+  unsigned cpus = 0;
+  uint64_t schedule_seed = 1;
+  const mm::Schedule* schedule = nullptr;
 };
 
 struct Session;
@@ -79,6 +92,9 @@ class Executor {
   // The machine outlives the executor; nothing else may be called after that.
   std::unique_ptr<mm::Machine> TakeMachine();
 
+  // With several CPUs: what ran when, as --schedule reads it; after a failure up to there. Empty with one.
+  std::string ScheduleText() const;
+
   // Whether all steps are done, and how far the run is: steps of the top level.
   bool finished() const { return finished_; }
   size_t steps_done() const { return next_step_; }
@@ -95,6 +111,7 @@ class Executor {
   base::Result<void> MakeMachine();
   base::Result<void> RunStep(const ScriptStep& step, uint64_t round_seed, const std::string& round);
   base::Result<void> RunRepeat(const ScriptStep& step, uint64_t round_seed, const std::string& round);
+  base::Result<void> RunTogether(size_t end);
   base::Result<Next> RunCheckpoint(const ScriptStep& step, const CheckpointFn& checkpoint);
   base::Result<void> CheckExpectation(const ScriptStep& step, const StepResult& result,
                                       const std::string& round, mm::Process* process);
@@ -105,9 +122,12 @@ class Executor {
   const Script& script_;
   Options options_;
   std::unique_ptr<Session> session_;
+  std::unique_ptr<mm::Scheduler> scheduler_;
+  std::unique_ptr<mm::Cpus> cpus_;  // null: one
   size_t next_step_ = 0;
   bool finished_ = false;
   bool resumed_ = false;
+  std::string failure_details_;  // lines behind the first, of a run that the CPUs ended
 };
 
 }  // namespace workload

@@ -41,9 +41,13 @@ base::Result<StepResult> DoExec(StepContext& context, const ckpt_pb::Step::Exec&
 
 base::Result<StepResult> DoFork(StepContext& context, const ckpt_pb::Step::Fork& op) {
   Session& session = context.session;
-  const auto child = context.machine().fork(context.actor.pid, session.next_pid, op.child());
-  if (!child) return Failed(child.error());
-  session.actors[op.child()] = {session.next_pid++, std::make_shared<Space>(*context.actor.space)};
+  const mm::Pid pid = session.next_pid++;
+  const auto child = context.machine().fork(context.actor.pid, pid, op.child());
+  if (!child) {
+    if (session.next_pid == pid + 1) session.next_pid = pid;  // nobody took another meanwhile
+    return Failed(child.error());
+  }
+  session.actors[op.child()] = {pid, std::make_shared<Space>(*context.actor.space)};
   return StepResult{};
 }
 

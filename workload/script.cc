@@ -1,16 +1,14 @@
 #include "workload/script.h"
 
-#include <fcntl.h>
 #include <google/protobuf/io/tokenizer.h>
 #include <google/protobuf/text_format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
 #include <optional>
 
 #include "base/check.h"
+#include "base/text_file.h"
 #include "base/units.h"
 #include "workload/located.h"
 #include "workload/script_check.h"
@@ -143,39 +141,11 @@ base::Result<void> Collect(const Located& parent, unsigned depth, uint64_t* numb
   return {};
 }
 
-base::Result<std::string> ReadAll(int fd, const std::string& path) {
-  struct stat st;
-  if (fstat(fd, &st) != 0) return base::FailErrno(errno, "read workload '%s'", path.c_str());
-  if (S_ISDIR(st.st_mode))
-    return base::Fail(base::Code::kIo, "read workload '%s': it is a directory; expected a file",
-                      path.c_str());
-  // Opening must not wait for the other end of a FIFO; reading from a pipe waits for its writer.
-  if (!S_ISREG(st.st_mode)) (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
-  std::string text;
-  char buffer[1 << 16];
-  for (;;) {
-    const ssize_t got = read(fd, buffer, sizeof buffer);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return base::FailErrno(errno, "read workload '%s'", path.c_str());
-    if (got == 0) return text;
-    text.append(buffer, static_cast<size_t>(got));
-    if (text.size() > kScriptBytesMax) {
-      return base::Fail(base::Code::kTooBig, "read workload '%s': it is larger than %s", path.c_str(),
-                        base::FormatSize(kScriptBytesMax).c_str());
-    }
-  }
-}
-
 }  // namespace
 
 base::Result<Script> Script::Load(const std::string& path) {
-  const std::string name = base::Printable(path);
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return base::FailErrno(errno, "open workload '%s'", name.c_str());
-  const base::Result<std::string> text = ReadAll(fd, name);
-  close(fd);
-  if (!text) return std::unexpected(text.error());
-  return Parse(path, *text);
+  const std::string text = TRY(base::ReadTextFile("workload", path, kScriptBytesMax));
+  return Parse(path, text);
 }
 
 base::Result<Script> Script::Parse(const std::string& path, std::string_view text) {

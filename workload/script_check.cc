@@ -66,6 +66,7 @@ class NameChecker {
     }
     const std::string& outcome = step.expect().outcome();
     const bool succeeds = outcome.empty() || outcome == kOk;
+    if (step.has_barrier() && in_repeat) return op.Wrong("a barrier inside a repeat; expected it outside");
     if (step.has_checkpoint()) return Checkpoint(op, step.checkpoint(), in_repeat);
     TRY_VOID(UsesRegion(op, *alive_[process]));
     TRY_VOID(UsesFile(op));
@@ -214,6 +215,9 @@ base::Result<void> CheckMachine(const Located& located, const ckpt_pb::Workload:
                                                 base::FormatSize(base::kPageSize).c_str(),
                                                 base::FormatSize(mm::kSwapMax).c_str()));
     }
+  }
+  if (machine.cpus() > mm::NR_CPUS) {
+    return located.Wrong("cpus", base::Format("cpus: %u; expected 1 to %u", machine.cpus(), mm::NR_CPUS));
   }
   mm::Semantics semantics;
   if (!machine.generation().empty()) {
