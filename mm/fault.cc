@@ -204,8 +204,11 @@ VmFault handle_mm_fault(MmStruct& mm, Vma& vma, Vaddr addr, Write write) {
   CHECK(vma.start <= addr && addr < vma.end);
   ++mm.machine.vmstat.pgfault;
   const Vaddr page_addr = base::PageAlignDown(addr);
-  if (!may_grow_page_table(mm, page_addr, 1)) return VM_FAULT_OOM;
-  Pte* entry = mm.pgtable.alloc(page_addr);
+  Pte* entry = mm.pgtable.find(page_addr);
+  if (entry == nullptr) {
+    if (!may_grow_page_table(mm, page_addr, 1)) return VM_FAULT_OOM;
+    entry = mm.pgtable.alloc(page_addr);
+  }
   const VmFault result = HandlePteFault({mm, vma, page_addr, write, entry, pte_read(*entry)});
   if ((result & VM_FAULT_MAJOR) != 0) {
     ++mm.maj_flt;

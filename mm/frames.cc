@@ -8,7 +8,6 @@ namespace mm {
 namespace {
 
 constexpr size_t kHugePageSize = size_t{2} << 20;
-constexpr size_t kLineSize = 64;  // of the processor's caches
 
 // Address space for `bytes` bytes, without memory behind it until it is touched.
 void* Reserve(size_t bytes) {
