@@ -37,7 +37,7 @@ void ZeroPastEnd(const mm::File& file, uint64_t index, std::span<std::byte> page
 }  // namespace
 
 ModelSource::ModelSource(mm::Machine& machine, ModelScope scope)
-    : machine_(machine), scope_(std::move(scope)) {}
+    : machine_(machine), frozen_(mm::smp() ? &machine.freezer : nullptr), scope_(std::move(scope)) {}
 
 const ckpt_pb::Vmas& ModelSource::vmas(uint32_t mm) const { return mms_.at(mm).vmas; }
 

@@ -25,7 +25,8 @@ struct ModelScope {
 
 class ModelSource final : public MemorySource {
  public:
-  // Requires: the machine outlives this and is not touched while this lives.
+  // Requires: the machine outlives this and is not touched while this lives. On a virtual CPU it waits until
+  // every process stands between two calls, and keeps them there.
   ModelSource(mm::Machine& machine, ModelScope scope);
 
   base::Result<void> Prepare() override;
@@ -76,6 +77,8 @@ class ModelSource final : public MemorySource {
   base::Result<void> ReadFilePage(const mm::File& file, uint64_t index, std::span<std::byte> out) const;
 
   mm::Machine& machine_;
+  // On a machine of several CPUs: no process is in the middle of a call while this lives.
+  mm::MaybeGuard<mm::Freezer> frozen_;
   ModelScope scope_;
   ckpt_pb::Machine machine_pb_;
   ckpt_pb::Files files_pb_;

@@ -54,21 +54,24 @@ CLI::Validator NotEmpty() {
   return {[](std::string& value) { return std::string(value.empty() ? "it is empty" : ""); }, "", ""};
 }
 
-// Decimal digits alone: the parser takes 010 for 8.
-CLI::Validator WholeNumber(unsigned min, unsigned max) {
+}  // namespace
+
+CLI::Validator WholeNumber(uint64_t min, uint64_t max) {
   const auto check = [=](std::string& value) {
-    unsigned number = 0;
+    uint64_t number = 0;
     const char* end = value.data() + value.size();
     const auto [stop, error] = std::from_chars(value.data(), end, number);
     const bool good = error == std::errc() && stop == end && number >= min && number <= max &&
                       (value.size() == 1 || value.front() != '0');
     return good ? std::string()
-                : base::Format("%s is not a whole number from %u to %u", Quoted(value).c_str(), min, max);
+                : base::Format("%s is not a whole number from %llu to %llu", Quoted(value).c_str(),
+                               static_cast<unsigned long long>(min), static_cast<unsigned long long>(max));
   };
-  return {check, base::Format("%u to %u", min, max), ""};
+  return {check,
+          base::Format("%llu to %llu", static_cast<unsigned long long>(min),
+                       static_cast<unsigned long long>(max)),
+          ""};
 }
-
-}  // namespace
 
 int Main(int argc, char** argv) {
   CLI::App app(kDescription, "ckpt");

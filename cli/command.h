@@ -38,6 +38,9 @@ CLI::Option* AddText(CLI::App& command, const std::string& names, std::string& t
 CLI::Option* AddTexts(CLI::App& command, const std::string& names, std::vector<std::string>& texts,
                       const std::string& help);
 
+// A check of an option: decimal digits alone (the parser takes 010 for 8).
+CLI::Validator WholeNumber(uint64_t min, uint64_t max);
+
 // --level, --threads, --no-sync of the commands that write an image.
 struct ImageOptions {
   int level = 1;

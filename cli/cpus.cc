@@ -18,10 +18,10 @@ constexpr ptrdiff_t kLinesShown = 60;
 void CpuOptions::AddTo(CLI::App& command) {
   CLI::Option* cpus =
       command.add_option("--cpus", cpus_, "How many virtual CPUs, 1 to 16; else what the workload says");
-  cpus->check(CLI::Range(1u, mm::NR_CPUS))->option_text("NUMBER");
+  cpus->check(WholeNumber(1, mm::NR_CPUS))->option_text("NUMBER");
   CLI::Option* seed =
       command.add_option("--seed", seed_, "What the order of things on several CPUs follows from");
-  seed->option_text("NUMBER");
+  seed->check(WholeNumber(0, ~uint64_t{0}))->option_text("NUMBER");
   CLI::Option* schedule = AddText(command, "--schedule", schedule_path_, "Run by the schedule in this file");
   AddText(command, "--save-schedule", save_path_, "Write the schedule of the run to this file");
   schedule->excludes(seed);

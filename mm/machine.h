@@ -92,7 +92,7 @@ class Machine {
 
   // Held for reading by every call that a process makes on a machine of several CPUs, for writing by a
   // checkpoint: it finds no call half done.
-  RwSemaphore<LockClass::kFreezer> freezer;
+  Freezer freezer;
   Frames frames;
   Points points;
   VmStat vmstat;

@@ -160,7 +160,8 @@ step { load { region: "m" equals { byte: 1 } } }
 TEST(TogetherTest, MistakesOfTheScriptAreFound) {
   EXPECT_THAT(ErrorOf("machine { cpus: 17 }\nstep { exit {} }"),
               HasSubstr("w:1:11: cpus: 17; expected 1 to 16"));
-  EXPECT_THAT(ErrorOf("step { repeat { step { barrier {} } } }"), HasSubstr("a barrier inside a repeat"));
+  EXPECT_THAT(ErrorOf("step { repeat { times: 2 step { barrier {} } } }"),
+              HasSubstr("a barrier inside a repeat"));
 }
 
 }  // namespace
