@@ -17,7 +17,7 @@ namespace {
 constexpr std::string_view kMemoryBound =
     "both sides wait for memory here: where the memory is slower or busier, the ratio moves towards 1";
 constexpr std::string_view kOwnBound =
-    "misses of the Page and of the pte, and stores that wait until the cleared frame is written";
+    "what the fault does itself keeps the frames that come next from being fetched";
 constexpr std::string_view kScanBound = "misses of Pages, and branches that nothing can predict";
 constexpr std::string_view kRunBound =
     "a run ends at every page, so that each page costs a search of its own";
@@ -25,6 +25,8 @@ constexpr std::string_view kCoresBound =
     "a core that somebody else has is missed by the side with more threads";
 constexpr std::string_view kSwapBound =
     "misses of Pages and ptes at random places, some dozen for each page that is moved";
+constexpr std::string_view kPointsBound = "a branch at each point, and what the compiler makes of the rest";
+constexpr std::string_view kExploreBound = "making and checking a machine for each interleaving";
 constexpr std::string_view kByDesign = "what is kept for each page, section or chunk";
 
 using enum Bound;
@@ -96,6 +98,18 @@ constexpr Figure kFigures[] = {
      kSwapBound},
     {"DumpLevel1", "ratio", "dump, level 1: bytes/s over `zstd -1 -T0`", "", kAtLeast, 1, {}, kCoresBound},
     {"Restore", "ratio", "restore: bytes/s over `zstd -d -o FILE`", "", kAtLeast, 0.9, {}, kCoresBound},
+    {"SchedulingPoints",
+     "touch_percent",
+     "scheduling points on one CPU: write touch",
+     "% more",
+     kAtMost,
+     3,
+     {},
+     kPointsBound},
+    {"SchedulingPoints", "cow_percent", "the same, COW break", "% more", kAtMost, 3, {}, kPointsBound},
+    {"SchedulingPoints", "scan_percent", "the same, scan", "% more", kAtMost, 3, {}, kPointsBound},
+    {"Exploration", "per_second", "interleavings explored on one core", "a second", kAtLeast, 50000, 200000,
+     kExploreBound},
     {"PageMetadata", "bytes", "metadata of a page", "bytes", kAtMost, 64, {}, kByDesign},
     {"AddedMemory/exclusive",
      "dump_mib",

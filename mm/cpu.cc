@@ -54,12 +54,6 @@ void OnCheck(const std::string& line) {
   if (t_cpus != nullptr) t_cpus->Fail(Failure::Kind::kCheck, line);
 }
 
-#ifndef CKPT_NO_CPUS
-void SetCpus(Cpus* cpus) { t_cpus = cpus; }
-#else
-void SetCpus(Cpus*) {}
-#endif
-
 }  // namespace
 
 std::string PlaceOf(const Op& op) {
@@ -152,9 +146,9 @@ std::optional<Failure> Cpus::Run(std::span<const Job> jobs, Scheduler& scheduler
   boot_ = true;
   while (!done_ && !failure_) {
     current_ = chosen_.cpu;
-    SetCpus(this);
+    t_cpus = this;
     cpus_[current_]->fiber->Resume();
-    SetCpus(nullptr);
+    t_cpus = nullptr;
   }
   base::SetCheckHook(nullptr);
   return failure_;

@@ -199,13 +199,13 @@ class Cpus {
 
 // ---- the model's side: how the code of mm/ meets its points ----
 
-#ifdef CKPT_NO_CPUS
-inline constexpr Cpus* t_cpus = nullptr;
-#else
 // Set while the code of a virtual CPU runs.
 constinit inline thread_local Cpus* t_cpus = nullptr;
-#endif
+#ifdef CKPT_NO_CPUS
+constexpr bool smp() { return false; }
+#else
 inline bool smp() { return t_cpus != nullptr; }
+#endif
 inline unsigned smp_processor_id() { return smp() ? t_cpus->current() : 0; }
 
 // A look at something that others may change without a lock in common, and a change of such a thing.

@@ -19,6 +19,23 @@ void* Reserve(size_t bytes) {
   return place;
 }
 
+// Memory that a small machine gave back: the next one of that size takes it, so that a search through
+// thousands of machines does not wait for the system each time. One of this thread.
+struct Backing {
+  Backing() = default;
+  Backing(const Backing&) = delete;
+  Backing& operator=(const Backing&) = delete;
+  ~Backing() { Release(); }
+
+  static constexpr uint32_t kFramesMax = 256;
+  void Release();
+
+  uint32_t frames = 0;  // 0: none
+  Page* mem_map = nullptr;
+  std::byte* arena = nullptr;
+};
+thread_local Backing t_backing;
+
 Page FreshPage(int32_t count, Pfn next) {
   return {.flags = 0,
           .count = count,
@@ -36,12 +53,28 @@ size_t ArenaBytes(uint32_t frames) {
   return (size_t{frames} * kPageSize + kHugePageSize - 1) / kHugePageSize * kHugePageSize;
 }
 
+void Unmap(uint32_t frames, Page* mem_map, std::byte* arena) {
+  if (mem_map != nullptr) munmap(mem_map, size_t{frames} * sizeof(Page));
+  if (arena != nullptr) munmap(arena, ArenaBytes(frames));
+}
+
+void Backing::Release() {
+  if (frames > 0) Unmap(frames, mem_map, arena);
+  frames = 0;
+}
+
 }  // namespace
 
 Frames::Frames(uint64_t frame_count) : frame_count_(static_cast<uint32_t>(frame_count)) {
   CHECK(frame_count >= 2 && frame_count < static_cast<uint32_t>(kNoPfn));
-  mem_map_ = static_cast<Page*>(Reserve(size_t{frame_count_} * sizeof(Page)));
-  arena_ = static_cast<std::byte*>(Reserve(ArenaBytes(frame_count_)));
+  if (t_backing.frames == frame_count_) {
+    mem_map_ = t_backing.mem_map;
+    arena_ = t_backing.arena;
+    t_backing.frames = 0;
+  } else {
+    mem_map_ = static_cast<Page*>(Reserve(size_t{frame_count_} * sizeof(Page)));
+    arena_ = static_cast<std::byte*>(Reserve(ArenaBytes(frame_count_)));
+  }
   if (!reserved()) return;
   Page& zero = mem_map_[0];
   zero.flags = PG_reserved | PG_uptodate;
@@ -49,8 +82,17 @@ Frames::Frames(uint64_t frame_count) : frame_count_(static_cast<uint32_t>(frame_
 }
 
 Frames::~Frames() {
-  if (mem_map_ != nullptr) munmap(mem_map_, size_t{frame_count_} * sizeof(Page));
-  if (arena_ != nullptr) munmap(arena_, ArenaBytes(frame_count_));
+  if (!reserved() || frame_count_ > Backing::kFramesMax) {
+    Unmap(frame_count_, mem_map_, arena_);
+    return;
+  }
+  // As new: zero, but for what was never touched.
+  std::memset(static_cast<void*>(mem_map_), 0, size_t{fresh_} * sizeof(Page));
+  std::memset(arena_, 0, size_t{fresh_} * kPageSize);
+  t_backing.Release();
+  t_backing.frames = frame_count_;
+  t_backing.mem_map = mem_map_;
+  t_backing.arena = arena_;
 }
 
 void Frames::clear_page(Pfn pfn) {
