@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <mutex>
+#include <vector>
 
 #include "mm/pte_chain.h"
 #include "tests/mm/world.h"
@@ -226,7 +227,7 @@ struct ToConvert {
   Page& page() { return m().frames.at(pfn); }
   // install_page of the page at the first address of `vma`; what it answers, as an errno.
   int Install(Process& process, Vaddr where) {
-    std::lock_guard guard(process.mm->mmap_sem);
+    Guard guard(process.mm->mmap_sem);
     Vma& vma = w.VmaAt(process, where);
     process.mm->make_nonlinear(vma);
     m().frames.get_page(pfn);
@@ -321,19 +322,14 @@ TEST(Rmap, O08_conversion_of_an_unmapped_page) {
   EXPECT_EQ(t.m().vmstat.nr_mapped, mapped + 1);
 }
 
-// Two install_page at once: the second one converts while the first waits for the page lock, so the first
-// finds it done.
+// Two install_page at once: the second one converts while the first is about to take the page lock, so the
+// first finds it done.
 TEST(Rmap, O09_conversion_twice_at_once) {
   ToConvert t(2);
   Process& second = t.w.Spawn();
   const Vaddr b = t.w.Shared(second, t.file, 4);
-  bool reached = false;
-  t.m().points.On(Point::kInstallBeforePageLock, [&] {
-    reached = true;
-    EXPECT_EQ(t.Install(second, b), 0);
-  });
-  EXPECT_EQ(t.Install(), 0);
-  EXPECT_TRUE(reached);
+  ASSERT_TRUE(t.w.Beside([&] { EXPECT_EQ(t.Install(), 0); }, "install_page", "page lock",
+                         [&] { EXPECT_EQ(t.Install(second, b), 0); }));
   EXPECT_EQ(ChainLength(t.page()), 4u);
   EXPECT_EQ(t.page().mapcount, 4);
   EXPECT_EQ(t.m().vmstat.nr_mapped, 1u);
@@ -346,14 +342,10 @@ TEST(Rmap, O09_conversion_twice_at_once) {
 
 TEST(Rmap, O10_truncate_wins_the_page_lock) {
   ToConvert t(1);
-  t.m().frames.get_page(t.pfn);  // so that the frame can be looked at afterwards
-  bool reached = false;
-  t.m().points.On(Point::kInstallBeforePageLock, [&] {
-    reached = true;
-    EXPECT_TRUE(vmtruncate(t.m(), *t.file, 0, kNoLimit));
-  });
-  EXPECT_EQ(t.Install(), EINVAL);
-  EXPECT_TRUE(reached);
+  // So that the frame can be looked at afterwards.
+  std::vector<Pfn> pins = get_user_pages(*t.p[0]->mm, t.At(0), 1, Write::kNo, Force::kNo).value();
+  ASSERT_TRUE(t.w.Beside([&] { EXPECT_EQ(t.Install(), EINVAL); }, "install_page", "page lock",
+                         [&] { EXPECT_TRUE(vmtruncate(t.m(), *t.file, 0, kNoLimit)); }));
   EXPECT_EQ(t.w.PteAt(t.other, t.window), Pte{}) << "no mapping of a truncated page";
   EXPECT_EQ(t.page().mapcount, 0);
   EXPECT_EQ(t.page().mapping_word, 0u);
@@ -361,45 +353,37 @@ TEST(Rmap, O10_truncate_wins_the_page_lock) {
   EXPECT_EQ(t.page().count, 1) << "only this test's reference is left";
   ASSERT_TRUE(t.Convert()) << "of a page without a mapping: success, and nothing done";
   EXPECT_EQ(t.page().flags & PG_anon, 0u);
-  t.m().frames.put_page(t.pfn);
+  unpin_user_pages(t.m(), pins);
   t.w.Check();
   EXPECT_EQ(t.w.TryLoad(*t.p[0], t.At(0)), Outcome::kSigbus);
 }
 
-// munmap first removes the ptes, and only then takes i_shared_sem for the vma, which the conversion holds:
-// this is what can come into the window.
+// The conversion has set PG_anon and put no pte on the chain yet. munmap removes the ptes, and then waits for
+// i_shared_sem, which the conversion holds, to take the vma away.
 TEST(Rmap, O11_conversion_against_munmap_in_the_window) {
   ToConvert t(2);
-  bool reached = false;
-  t.m().points.On(Point::kConvertBeforeScan, [&] {
-    reached = true;
-    EXPECT_NE(t.page().flags & PG_anon, 0u);
-    EXPECT_EQ(ChainLength(t.page()), 0u);
-    Vma& vma = t.w.VmaAt(*t.p[0], t.At(0));
-    zap_page_range(vma, vma.start, vma.end, nullptr);
-  });
-  ASSERT_TRUE(t.Convert());
-  EXPECT_TRUE(reached);
+  ASSERT_TRUE(t.w.Beside([&] { EXPECT_TRUE(t.Convert()); }, "page_convert_anon", "page_table_lock",
+                         [&] {
+                           EXPECT_NE(t.page().flags & PG_anon, 0u);
+                           EXPECT_EQ(ChainLength(t.page()), 0u);
+                           EXPECT_TRUE(sys_munmap(*t.p[0]->mm, t.addr[0], 4 * kPage));
+                           EXPECT_EQ(ChainLength(t.page()), 1u) << "the conversion came to its end first";
+                         }));
   EXPECT_EQ(ChainLength(t.page()), 1u);
   EXPECT_FALSE(OnChain(t.page(), {t.p[0]->mm.get(), t.At(0)})) << "a stale entry";
+  EXPECT_TRUE(OnChain(t.page(), {t.p[1]->mm.get(), t.At(1)}));
   EXPECT_EQ(t.page().mapcount, 1);
   EXPECT_EQ(t.m().vmstat.nr_mapped, 1u);
-  t.w.Check();
-  ASSERT_TRUE(t.w.Unmap(*t.p[0], t.addr[0], 4));
   ASSERT_TRUE(t.w.Unmap(*t.p[1], t.addr[1], 4));
   EXPECT_EQ(t.m().vmstat.nr_mapped, 0u);
 }
 
 TEST(Rmap, O11_the_only_mapper_goes_in_the_window) {
   ToConvert t(1);
-  t.m().points.On(Point::kConvertBeforeScan, [&] {
-    Vma& vma = t.w.VmaAt(*t.p[0], t.At(0));
-    zap_page_range(vma, vma.start, vma.end, nullptr);
-  });
-  ASSERT_TRUE(t.Convert());
+  ASSERT_TRUE(t.w.Beside([&] { EXPECT_TRUE(t.Convert()); }, "page_convert_anon", "page_table_lock",
+                         [&] { EXPECT_TRUE(sys_munmap(*t.p[0]->mm, t.addr[0], 4 * kPage)); }));
   EXPECT_EQ(ChainLength(t.page()), 0u);
   EXPECT_EQ(t.m().vmstat.nr_mapped, 0u);
-  t.w.Check();
 }
 
 TEST(Rmap, O12_conversion_out_of_memory_rolls_back) {
@@ -433,7 +417,7 @@ TEST(Rmap, O12_the_caller_maps_nothing_without_memory) {
   ToConvert t(3);
   EXPECT_BYTES(t.w.Load(t.other, t.window, 4), t.w.Original(t.file, 0, 4));
   {
-    std::lock_guard guard(t.other.mm->mmap_sem);
+    Guard guard(t.other.mm->mmap_sem);
     t.other.mm->make_nonlinear(t.w.VmaAt(t.other, t.window));
   }
   const std::string before = TextDump(t.m());
@@ -493,32 +477,32 @@ TEST(RmapDeathTest, O13_swap_cache_page_in_add_rmap) {
   EXPECT_DEATH(page_add_file_rmap(w.machine(), w.PfnAt(p, a), *p.mm, a), "CHECK failed");
 }
 
-// The step of fork that copies a pte comes into the window: the scan meets a pte that is on the chain.
+// A fork that has linked its vma and copies the pte in the window: the scan meets a pte that is on the chain.
 TEST(Rmap, O14_duplicate_before_the_scan) {
   ToConvert t(2);
-  bool reached = false;
-  Process& child = t.w.Fork(*t.p[0]);
-  Pte& copy = *child.mm->pgtable.alloc(t.At(0));
-  ASSERT_EQ(copy, Pte{}) << "fork leaves shared pages to faults";
-  t.m().points.On(Point::kConvertBeforeScan, [&] {
-    reached = true;
-    std::lock_guard guard(child.mm->page_table_lock);
-    t.m().frames.get_page(t.pfn);
-    page_dup_rmap(t.m(), t.pfn, *child.mm, t.At(0));
-    copy = t.w.PteAt(*t.p[0], t.At(0));
-    ++child.mm->file_rss;
-    EXPECT_EQ(ChainLength(t.page()), 1u);
-  });
-  ASSERT_TRUE(t.Convert());
-  EXPECT_TRUE(reached);
+  // Only a vma with pages of its own has its ptes copied; the others are left to faults.
+  Process& parent = t.w.Spawn();
+  const Vaddr a = t.w.Private(parent, t.file, 4);
+  ASSERT_EQ(t.w.Store(parent, a, "mine"), Outcome::kOk);
+  EXPECT_BYTES(t.w.Load(parent, a + 2 * kPage, kPage), t.w.Original(t.file, 2 * kPage, kPage));
+  Process* child = nullptr;
+  ASSERT_TRUE(
+      t.w.OnCpus({[&] {
+                    child = t.m().fork(parent.pid, 99, "child").value_or(nullptr);
+                    EXPECT_EQ(ChainLength(t.page()), 1u) << "the scan has not begun";
+                  },
+                  [&] { EXPECT_TRUE(t.Convert()); }},
+                 {{0, "CopyPageRange", "page_table_lock"}, {1, "page_convert_anon", "page_table_lock"}}));
+  ASSERT_NE(child, nullptr);
+  const PteAddr entry{child->mm.get(), a + 2 * kPage};
   size_t entries = 0;
-  pte_chain_for_each(t.page(), [&](PteAddr e) { entries += e == PteAddr{child.mm.get(), t.At(0)} ? 1 : 0; });
+  pte_chain_for_each(t.page(), [&](PteAddr e) { entries += e == entry ? 1 : 0; });
   EXPECT_EQ(entries, 1u);
-  EXPECT_EQ(ChainLength(t.page()), 3u);
+  EXPECT_EQ(ChainLength(t.page()), 4u);
+  EXPECT_EQ(t.page().mapcount, 4);
   EXPECT_EQ(t.m().vmstat.nr_mapped, 1u);
-  t.w.Check();
-  t.w.Exit(child);
-  EXPECT_EQ(ChainLength(t.page()), 2u);
+  t.w.Exit(*child);
+  EXPECT_EQ(ChainLength(t.page()), 3u);
 }
 
 enum class Path { kMunmap, kTryToUnmap };
