@@ -1,11 +1,10 @@
 // Scenarios O01 to O15 of the memory model: object-based reverse maps and pte chains (seed 003).
 //
-// Where a scenario says that somebody else holds a lock, the test holds it.
+// Where a scenario says that somebody else holds a lock, another CPU does.
 #include "mm/rmap.h"
 
 #include <gtest/gtest.h>
 
-#include <mutex>
 #include <vector>
 
 #include "mm/pte_chain.h"
@@ -13,6 +12,21 @@
 
 namespace mm {
 namespace {
+
+// The place where CPU 0 stands in WhileHeld().
+void HasThem() { racy_read(nullptr, "locks of the test"); }
+
+// CPU 0 holds the locks while CPU 1 does `job`.
+template <class L>
+testing::AssertionResult WhileHeld(World& w, const std::vector<L*>& locks, const Cpus::Job& job) {
+  return w.Beside(
+      [&] {
+        for (L* lock : locks) lock->lock_nested();
+        HasThem();
+        for (L* lock : locks) lock->unlock();
+      },
+      "HasThem", "locks of the test", job);
+}
 
 // One page of a file, mapped by three processes in that order.
 struct ThreeMappers {
@@ -73,10 +87,8 @@ bool OnChain(const Page& page, PteAddr wanted) {
 TEST(Rmap, O01_unmap_with_one_page_table_lock_held) {
   ThreeMappers t;
   t.StoreBehindThePagesBack(2, "third");
-  {
-    std::lock_guard busy(t.TableLock(1));
-    EXPECT_EQ(t.Unmap(), SwapResult::SWAP_AGAIN);
-  }
+  ASSERT_TRUE(WhileHeld<PageTableLock>(t.w, {&t.TableLock(1)},
+                                       [&] { EXPECT_EQ(t.Unmap(), SwapResult::SWAP_AGAIN); }));
   EXPECT_FALSE(t.Mapped(0));
   EXPECT_TRUE(t.Mapped(1));
   EXPECT_FALSE(t.Mapped(2));
@@ -102,13 +114,10 @@ TEST(Rmap, O02_shared_semaphore_busy) {
   t.Age();
   t.pte(1) = pte_set(t.pte(1), kPteYoung);
   const std::string before = TextDump(t.m());
-  {
-    std::lock_guard busy(t.file->mapping.i_shared_sem);
-    lock_page(t.page());
-    EXPECT_EQ(try_to_unmap(t.m(), t.pfn), SwapResult::SWAP_AGAIN);
-    unlock_page(t.page());
+  ASSERT_TRUE(WhileHeld<SharedSem>(t.w, {&t.file->mapping.i_shared_sem}, [&] {
+    EXPECT_EQ(t.Unmap(), SwapResult::SWAP_AGAIN);
     EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 1) << "counts as a reference";
-  }
+  }));
   EXPECT_EQ(TextDump(t.m()), before) << "nothing changed, the young bit neither";
   EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 1);
   EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 0);
@@ -144,12 +153,9 @@ void BusyWhereNotMapped(size_t absent) {
   ThreeMappers t;
   ASSERT_TRUE(t.w.Advise(*t.p[absent], t.addr[absent], 1, MADV_DONTNEED));
   ASSERT_EQ(t.page().mapcount, 2);
-  {
-    std::lock_guard busy(t.TableLock(absent));
-    EXPECT_EQ(t.Unmap(), SwapResult::SWAP_SUCCESS);
-  }
+  ASSERT_TRUE(WhileHeld<PageTableLock>(t.w, {&t.TableLock(absent)},
+                                       [&] { EXPECT_EQ(t.Unmap(), SwapResult::SWAP_SUCCESS); }));
   EXPECT_EQ(t.page().mapcount, 0);
-  t.w.Check();
   t.ExpectAllReadFile();
 }
 
@@ -186,17 +192,12 @@ TEST(Rmap, O06_referenced_with_two_of_three_locks_busy) {
   ThreeMappers t;
   t.page().flags &= ~PG_referenced;
   for (size_t i = 0; i < 3; ++i) t.pte(i) = pte_set(t.pte(i), kPteYoung);
-  {
-    std::scoped_lock busy(t.TableLock(0), t.TableLock(1));
-    EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 3);
-  }
+  const std::vector<PageTableLock*> two = {&t.TableLock(0), &t.TableLock(1)};
+  ASSERT_TRUE(WhileHeld(t.w, two, [&] { EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 3); }));
   EXPECT_TRUE(pte_young(t.pte(0)));
   EXPECT_TRUE(pte_young(t.pte(1)));
   EXPECT_FALSE(pte_young(t.pte(2))) << "cleared";
-  {
-    std::scoped_lock busy(t.TableLock(0), t.TableLock(1));
-    EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 2);
-  }
+  ASSERT_TRUE(WhileHeld(t.w, two, [&] { EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 2); }));
   EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 2);
   EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 0);
 }
@@ -205,8 +206,8 @@ TEST(Rmap, O06_nothing_mapped_needs_no_lock) {
   ThreeMappers t;
   ASSERT_EQ(t.Unmap(), SwapResult::SWAP_SUCCESS);
   t.page().flags &= ~PG_referenced;
-  std::lock_guard busy(t.file->mapping.i_shared_sem);
-  EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 0);
+  ASSERT_TRUE(WhileHeld<SharedSem>(t.w, {&t.file->mapping.i_shared_sem},
+                                   [&] { EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 0); }));
 }
 
 // A page of the file at index 2 that `linear` processes map where it belongs, and a fourth process with a
@@ -526,7 +527,7 @@ void LastUnmapDirtiesOnce(Path path, bool chained) {
     ASSERT_TRUE(sys_munmap(*t.p[1]->mm, t.addr[1], 4 * kPage));
   } else {
     {
-      std::lock_guard busy(t.p[1]->mm->page_table_lock);
+      Guard busy(t.p[1]->mm->page_table_lock);
       lock_page(t.page());
       EXPECT_EQ(try_to_unmap(t.m(), t.pfn), SwapResult::SWAP_AGAIN);
       EXPECT_FALSE(t.page().dirty());
