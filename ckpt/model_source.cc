@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <shared_mutex>
 
 #include "ckpt/model_describe.h"
 #include "mm/follow_page.h"
@@ -152,8 +151,7 @@ base::Result<void> ModelSource::CheckNonlinear() const {
 base::Result<void> ModelSource::CollectVmas(MmEntry& entry, uint32_t objref, mm::Pid pid) {
   entry.vmas.set_mm_objref(objref);
   const size_t map_count = entry.mm->map_count();
-  machine_.points.Reach(mm::Point::kCheckpointBeforeWalk);
-  std::shared_lock guard(entry.mm->mmap_sem);
+  mm::ReadGuard guard(entry.mm->mmap_sem);
   for (const auto& [start, vma] : entry.mm->vmas()) {
     base::Result<void> described = DescribeVma(*vma, pid, *entry.vmas.add_vma());
     if (!described) return described;
@@ -234,7 +232,7 @@ base::Result<void> ModelSource::AskAsPublished() {
   if (asked_) return {};
   asked_ = true;
   for (auto& [objref, entry] : mms_) {
-    std::shared_lock guard(entry.mm->mmap_sem);
+    mm::ReadGuard guard(entry.mm->mmap_sem);
     std::map<uint64_t, uint64_t>& runs = published_[objref];
     for (const auto& [start, vma] : entry.mm->vmas()) {
       if ((vma->flags & (mm::VM_SHARED | mm::VM_MAYSHARE)) != 0 || vma->special != mm::Special::kNone)

@@ -47,7 +47,6 @@ VmFault DoSwapPage(const Fault& f) {
     machine.frames.put_page(pfn);
     return result;
   }
-  machine.points.Reach(Point::kSwapinBeforeRevalidate);
   f.mm.page_table_lock.lock();
   bool write_left = false;
   if (*f.entry == f.orig) {

@@ -34,7 +34,6 @@ VmFault CowBreak(const Fault& f, Pfn old_page) {
     frames.copy_page(copy, source);
   }
   frames.at(copy).flags |= PG_uptodate;
-  machine.points.Reach(Point::kWpBeforeRevalidate);
 
   const auto drop_old_rmap = [&] {
     if (old_page == kNoPfn) return;
@@ -48,18 +47,12 @@ VmFault CowBreak(const Fault& f, Pfn old_page) {
   PrefetchNext(f);
   const bool won = *f.entry == f.orig;
   if (won) {
-    if (machine.sem().cow_rmap_order == CowRmapOrder::kBeforePte) {
-      drop_old_rmap();
-      machine.points.Reach(Point::kCowBetweenPteAndRmap);
-    }
+    if (machine.sem().cow_rmap_order == CowRmapOrder::kBeforePte) drop_old_rmap();
     if (old_page == kNoPfn) ++f.mm.anon_rss;
     ptep_get_and_clear(*f.entry);  // ptep_clear_flush: nobody goes on with the old page
     page_add_new_anon_rmap(machine, copy, f.vma, f.addr);
     set_pte(*f.entry, mk_pte(copy, kPteYoung | kPteDirty | maybe_mkwrite(f.vma) | ProtBits(f.vma)));
-    if (machine.sem().cow_rmap_order == CowRmapOrder::kAfterPte) {
-      machine.points.Reach(Point::kCowBetweenPteAndRmap);
-      drop_old_rmap();
-    }
+    if (machine.sem().cow_rmap_order == CowRmapOrder::kAfterPte) drop_old_rmap();
   }
   f.mm.page_table_lock.unlock();
   if (won && old_page != kNoPfn) frames.put_page(old_page);  // the pte's reference
@@ -77,7 +70,6 @@ Locked LockForReuse(const Fault& f, Pfn pfn) {
   if (f.machine().sem().wp_contended == WpContended::kCopy) return Locked::kCopyInstead;
   f.frames().get_page(pfn);
   f.mm.page_table_lock.unlock();
-  f.machine().points.Reach(Point::kWpWaitsForPageLock);
   lock_page(page);
   f.mm.page_table_lock.lock();
   const bool same = *f.entry == f.orig;

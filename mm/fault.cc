@@ -126,7 +126,6 @@ VmFault DoFault(const Fault& f, Pgoff index) {
     if (cached == kNoPfn) return result;
     const Pfn page = anon ? EarlyCow(f, cached) : cached;
     if (!anon && f.is_write()) set_page_dirty(f.machine(), page);  // page_mkwrite
-    f.machine().points.Reach(Point::kFaultAfterLookup);
     bool retry = false;
     bool installed = false;
     VmFault failed = page == kNoPfn ? VM_FAULT_OOM : 0;

@@ -109,7 +109,6 @@ Pfn find_lock_page(Machine& machine, Mapping& mapping, Pgoff index) {
   for (;;) {
     const Pfn pfn = find_get_page(machine, mapping, index);
     if (pfn == kNoPfn) return kNoPfn;
-    machine.points.Reach(Point::kFaultBeforePageLock);
     lock_page(machine.frames.at(pfn));
     if (InCacheAt(machine.frames.at(pfn), mapping, index)) return pfn;
     unlock_page(machine.frames.at(pfn));

@@ -37,7 +37,6 @@ SysResult<void> install_page(Vma& vma, Vaddr addr, Pfn pfn) {
   Machine& machine = mm.machine;
   Page& page = machine.frames.at(pfn);
   if (!page_is_chained(page) && page.index != linear_page_index(vma, addr)) {
-    machine.points.Reach(Point::kInstallBeforePageLock);
     lock_page(page);
     const SysResult<void> converted = page_convert_anon(machine, pfn);
     unlock_page(page);

@@ -13,7 +13,6 @@
 #include "mm/file.h"
 #include "mm/frames.h"
 #include "mm/mm_struct.h"
-#include "mm/points.h"
 #include "mm/pte_chain.h"
 #include "mm/reclaim.h"
 #include "mm/semantics.h"
@@ -94,7 +93,6 @@ class Machine {
   // checkpoint: it finds no call half done.
   Freezer freezer;
   Frames frames;
-  Points points;
   VmStat vmstat;
   // References taken by get_user_pages and not given back, by frame.
   std::map<Pfn, int32_t> pins;

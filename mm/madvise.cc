@@ -55,13 +55,21 @@ SysResult<void> sys_madvise(MmStruct& mm, Vaddr addr, uint64_t length, int advic
   if (!base::IsPageAligned(addr) || addr > TASK_SIZE || length > TASK_SIZE - addr) return Err(EINVAL);
   if (length == 0) return {};
   const Vaddr end = addr + base::PageAlignUp(length);
+  const auto advise = [&]() -> SysResult<void> {
+    const bool hole = SYS_TRY(ForEachPiece(mm, addr, end, [&](Vma* vma, Vaddr start, Vaddr stop) {
+      return AdviseVma(mm, vma, start, stop, advice);
+    }));
+    return hole ? SysResult<void>(Err(ENOMEM)) : SysResult<void>();
+  };
+  // madvise_need_mmap_write: what changes no vma goes beside faults.
+  if (advice == MADV_DONTNEED || advice == MADV_PAGEOUT) {
+    ReadGuard guard(mm.mmap_sem);
+    return advise();
+  }
   Guard guard(mm.mmap_sem);
-  const SysResult<bool> hole = ForEachPiece(mm, addr, end, [&](Vma* vma, Vaddr start, Vaddr stop) {
-    return AdviseVma(mm, vma, start, stop, advice);
-  });
-  if (advice != MADV_DONTNEED && advice != MADV_PAGEOUT) vma_merge_around(mm, addr, end);
-  if (!hole) return std::unexpected(hole.error());
-  return *hole ? SysResult<void>(Err(ENOMEM)) : SysResult<void>();
+  const SysResult<void> result = advise();
+  vma_merge_around(mm, addr, end);
+  return result;
 }
 
 SysResult<void> sys_msync(MmStruct& mm, Vaddr addr, uint64_t length, int flags) {

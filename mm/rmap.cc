@@ -286,7 +286,6 @@ SysResult<void> page_convert_anon(Machine& machine, Pfn pfn) {
   if (mapping == nullptr) return {};  // a truncate won the page lock
   Guard guard(mapping->i_shared_sem);
   if (!BeginConversion(page)) return {};
-  machine.points.Reach(Point::kConvertBeforeScan);
   PteChain* spare = nullptr;
   SysResult<void> result;
   ForEachVmaOf(*mapping, page.index, [&](Vma& vma) {

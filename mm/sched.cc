@@ -74,30 +74,39 @@ void PctScheduler::Passed(Cpus& cpus, unsigned cpu, const Op&) {
   if (std::ranges::find(changes_, cpus.points()) != changes_.end()) priority_[cpu] = --lowest_;
 }
 
-// ---- one place ----
+// ---- one place after the other ----
 
 void StopBefore::Begin(const Cpus&) {
+  CHECK(!places_.empty());
+  at_ = 0;
   seen_ = 0;
-  seen_at_ = 0;
-  stopped_ = false;
+  seen_at_ = kNever;
+}
+
+// Whether the CPU stands before the place, counted once for each point.
+bool StopBefore::IsAt(const Cpus& cpus, const Place& place) {
+  const Op& op = cpus.op(place.cpu);
+  const bool here = cpus.points() != seen_at_ &&
+                    PlaceOf(op).find("(" + place.function + ",") != std::string::npos &&
+                    (place.name.empty() || place.name == op.name);
+  if (!here) return false;
+  seen_at_ = cpus.points();
+  return ++seen_ == place.times;
 }
 
 size_t StopBefore::Choose(Cpus& cpus) {
   const auto choices = cpus.choices();
-  const size_t first = IndexOf(cpus, {static_cast<uint8_t>(first_)});
-  if (!stopped_ && first < choices.size()) {
-    const Op& op = cpus.op(first_);
-    const bool here = cpus.points() != seen_at_ &&
-                      PlaceOf(op).find("(" + function_ + ",") != std::string::npos &&
-                      (name_.empty() || name_ == op.name);
-    if (here) seen_at_ = cpus.points();
-    if (here && ++seen_ == times_) stopped_ = true;
+  const auto index_of = [&](unsigned cpu) { return IndexOf(cpus, {static_cast<uint8_t>(cpu)}); };
+  for (; !stopped(); ++at_, seen_ = 0, seen_at_ = kNever) {
+    const size_t next = index_of(places_[at_].cpu);
+    if (next == choices.size()) return 0;  // it waits
+    if (!IsAt(cpus, places_[at_])) return next;
   }
-  if (!stopped_) return first < choices.size() ? first : 0;
   // The one that ran before, or the lowest of the others.
+  const size_t last = index_of(places_.back().cpu);
   size_t best = choices.size();
   for (size_t i = 0; i < choices.size(); ++i) {
-    if (choices[i].irq != Irq::kCount || i == first) continue;
+    if (choices[i].irq != Irq::kCount || i == last) continue;
     if (best == choices.size() || choices[i].cpu == cpus.last()) best = i;
   }
   return best < choices.size() ? best : 0;

@@ -78,26 +78,37 @@ class PctScheduler : public Scheduler {
   int64_t lowest_ = 0;
 };
 
-// One CPU after the other, as far as they can; for tests that say themselves who acts when: CPU `first` until
-// it is about to do something in `function` whose name of the object is `name` (nullptr: any), then the
-// others to their end, then the rest.
+// Where a CPU is stopped: before the `times`th thing that it does in `function` to what is called `name`
+// (empty: to anything).
+struct Place {
+  unsigned cpu = 0;
+  std::string function;
+  std::string name = {};
+  unsigned times = 1;
+};
+
+// One CPU after the other, as far as they can; for tests that say themselves who acts when: the CPU of the
+// first place until it stands there, the CPU of the next one until it stands there, and so on. Then the
+// others to their end, and the CPU of the last place when nobody else can go on.
 class StopBefore : public Scheduler {
  public:
+  // Requires: there is a place.
+  explicit StopBefore(std::vector<Place> places) : places_(std::move(places)) {}
   StopBefore(unsigned first, std::string function, std::string name = {}, unsigned times = 1)
-      : first_(first), function_(std::move(function)), name_(std::move(name)), times_(times) {}
+      : StopBefore(std::vector<Place>{{first, std::move(function), std::move(name), times}}) {}
   void Begin(const Cpus& cpus) override;
   size_t Choose(Cpus& cpus) override;
-  // Whether the place was come to.
-  bool stopped() const { return stopped_; }
+  // Whether every place was come to.
+  bool stopped() const { return at_ == places_.size(); }
 
  private:
-  unsigned first_;
-  std::string function_;
-  std::string name_;
-  unsigned times_;
+  static constexpr uint64_t kNever = ~uint64_t{0};
+  bool IsAt(const Cpus& cpus, const Place& place);
+
+  std::vector<Place> places_;
+  size_t at_ = 0;  // of the places, the first that was not come to
   unsigned seen_ = 0;
-  uint64_t seen_at_ = 0;
-  bool stopped_ = false;
+  uint64_t seen_at_ = kNever;
 };
 
 // ---- schedules on paper ----

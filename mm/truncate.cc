@@ -92,7 +92,6 @@ SysResult<void> vmtruncate(Machine& machine, File& file, uint64_t size, uint64_t
           : EvenCows::kYes;
   file.i_size_write(size);  // Before any unmapping: a fault that looks now must not map what goes (INV-M4).
   UnmapFrom(machine, file, first_gone, even_cows);
-  machine.points.Reach(Point::kTruncateAfterFirstUnmap);
   if (size % kPageSize != 0) zero_cached(machine, file, size / kPageSize, size % kPageSize, kPageSize);
   truncate_inode_pages_range(machine, file, first_gone, ~Pgoff{0});
   if (machine.sem().truncate_passes == TruncatePasses::kTwo) UnmapFrom(machine, file, first_gone, even_cows);

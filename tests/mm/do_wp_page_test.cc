@@ -62,8 +62,11 @@ TEST(DoWpPage, TheOldPageIsReclaimedWhileTheCopyIsMade) {
   Cow c;
   Process& child = c.w.Fork(c.p);
   const Pfn pfn = c.w.PfnAt(c.p, c.a);
-  c.w.machine().points.On(Point::kWpBeforeRevalidate, [&] { (void)reclaim_page(c.w.machine(), pfn); });
-  ASSERT_EQ(c.w.Store(c.p, c.a, "new"), Outcome::kOk);
+  bool reclaimed = false;
+  ASSERT_TRUE(
+      c.w.Beside([&] { EXPECT_EQ(c.w.machine().store(c.p, c.a, AsBytes("new")).outcome, Outcome::kOk); },
+                 "CowBreak", "page_table_lock", [&] { reclaimed = reclaim_page(c.w.machine(), pfn); }));
+  EXPECT_FALSE(reclaimed) << "the fault has a reference";
   EXPECT_BYTES(c.w.Load(child, c.a, 3), "old");
   EXPECT_BYTES(c.w.Load(c.p, c.a, 3), "new");
 }

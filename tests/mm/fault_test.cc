@@ -203,7 +203,15 @@ TEST(Fault, ASwapEntryWithoutSwapIsSigbus) {
   *p.mm->pgtable.find(a) = {};
 }
 
-// ---- races: another CPU acts at a named point (INV-M7) ----
+// ---- races: another CPU acts while the fault stands somewhere (INV-M7) ----
+
+// What a CPU does for these tests.
+Cpus::Job Stores(World& w, Process& process, Vaddr addr, std::string_view bytes,
+                 Outcome expected = Outcome::kOk) {
+  return [&w, &process, addr, bytes, expected] {
+    EXPECT_EQ(w.machine().store(process, addr, AsBytes(bytes)).outcome, expected) << bytes;
+  };
+}
 
 TEST(FaultRace, TwoThreadsBreakCowOfOnePage) {
   World w;
@@ -213,9 +221,8 @@ TEST(FaultRace, TwoThreadsBreakCowOfOnePage) {
   Process& child = w.Fork(parent);
   Process& thread = w.Thread(parent);
   const uint32_t free = w.machine().frames.nr_free();
-  w.machine().points.On(Point::kWpBeforeRevalidate,
-                        [&] { EXPECT_EQ(w.machine().store(thread, a, AsBytes("t")).outcome, Outcome::kOk); });
-  ASSERT_EQ(w.Store(parent, a + 1, "p"), Outcome::kOk);
+  ASSERT_TRUE(
+      w.Beside(Stores(w, parent, a + 1, "p"), "CowBreak", "page_table_lock", Stores(w, thread, a, "t")));
   EXPECT_BYTES(w.Load(parent, a, 4), "tp23") << "the store of the other thread is not lost";
   EXPECT_BYTES(w.Load(child, a, 4), "0123");
   EXPECT_EQ(w.machine().frames.nr_free(), free - 1) << "the loser freed its copy";
@@ -227,9 +234,7 @@ TEST(FaultRace, TwoThreadsBreakCowOfAFilePage) {
   Process& thread = w.Thread(p);
   const FilePtr file = w.NewFile(kPage);
   const Vaddr a = w.Private(p, file, 1);
-  w.machine().points.On(Point::kFaultBeforePageLock,
-                        [&] { EXPECT_EQ(w.machine().store(thread, a, AsBytes("t")).outcome, Outcome::kOk); });
-  ASSERT_EQ(w.Store(p, a + 1, "p"), Outcome::kOk);
+  ASSERT_TRUE(w.Beside(Stores(w, p, a + 1, "p"), "find_lock_page", "page lock", Stores(w, thread, a, "t")));
   EXPECT_BYTES(w.Load(p, a, 8), "tp" + w.Original(file, 2, 6));
   EXPECT_EQ(p.mm->anon_rss, 1u);
 }
@@ -240,9 +245,8 @@ TEST(FaultRace, TruncateWhileCowIsBroken) {
   const FilePtr file = w.NewFile(2 * kPage);
   const Vaddr a = w.Private(p, file, 2);
   EXPECT_EQ(w.TryLoad(p, a + kPage), Outcome::kOk);
-  w.machine().points.On(Point::kWpBeforeRevalidate,
-                        [&] { EXPECT_TRUE(vmtruncate(w.machine(), *file, kPage, kNoLimit)); });
-  EXPECT_EQ(w.TryStore(p, a + kPage), Outcome::kSigbus);
+  ASSERT_TRUE(w.Beside(Stores(w, p, a + kPage, "p", Outcome::kSigbus), "CowBreak", "page_table_lock",
+                       [&] { EXPECT_TRUE(vmtruncate(w.machine(), *file, kPage, kNoLimit)); }));
   EXPECT_TRUE(pte_none(w.PteAt(p, a + kPage)));
 }
 
@@ -251,11 +255,15 @@ TEST(FaultRace, ThePageIsDroppedAndReadAgain) {
   Process& p = w.Spawn();
   const FilePtr file = w.NewFile(2 * kPage);
   const Vaddr a = w.Private(p, file, 2);
-  w.machine().points.On(Point::kFaultBeforePageLock, [&] {
-    EXPECT_TRUE(vmtruncate(w.machine(), *file, 0, kNoLimit));
-    EXPECT_TRUE(vmtruncate(w.machine(), *file, 2 * kPage, kNoLimit));
-  });
-  EXPECT_BYTES(w.Load(p, a, 8), Zeros(8)) << "what was truncated never reappears";
+  std::string bytes(8, '?');
+  ASSERT_TRUE(w.Beside([&] { EXPECT_EQ(w.machine().load(p, a, AsWritable(bytes)).outcome, Outcome::kOk); },
+                       "find_lock_page", "page lock",
+                       [&] {
+                         EXPECT_TRUE(vmtruncate(w.machine(), *file, 0, kNoLimit));
+                         EXPECT_TRUE(vmtruncate(w.machine(), *file, 2 * kPage, kNoLimit));
+                       }));
+  EXPECT_BYTES(bytes, Zeros(8)) << "what was truncated never reappears";
+  EXPECT_BYTES(w.Load(p, a, 8), Zeros(8));
 }
 
 TEST(FaultRace, OutOfMemoryGivesBackEverything) {

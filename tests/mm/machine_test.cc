@@ -1,4 +1,4 @@
-// Machine, and the small parts that everything stands on: find_vma, locks, points.
+// Machine, and the small parts that everything stands on: find_vma, locks.
 #include "mm/machine.h"
 
 #include <gtest/gtest.h>
@@ -138,25 +138,6 @@ TEST(MmStruct, SpecialMappings) {
   EXPECT_FALSE(w.IsDirty(p, kBase));
   Process& child = w.Fork(p);
   EXPECT_BYTES(w.Load(child, kBase + kPage, 8), Zeros(8));
-}
-
-TEST(Points, AnActionRunsOnce) {
-  Points points;
-  int runs = 0;
-  points.Reach(Point::kFaultAfterLookup);
-  points.On(Point::kFaultAfterLookup, [&] {
-    ++runs;
-    points.Reach(Point::kFaultAfterLookup);  // what the action does may pass here again
-  });
-  points.Reach(Point::kFaultBeforePageLock);
-  EXPECT_EQ(runs, 0);
-  points.Reach(Point::kFaultAfterLookup);
-  points.Reach(Point::kFaultAfterLookup);
-  EXPECT_EQ(runs, 1);
-  points.On(Point::kFaultAfterLookup, [&] { points.On(Point::kFaultAfterLookup, [&] { runs += 10; }); });
-  points.Reach(Point::kFaultAfterLookup);
-  points.Reach(Point::kFaultAfterLookup);
-  EXPECT_EQ(runs, 11) << "an action may hang up the next";
 }
 
 TEST(SyncDeathTest, ALockThatWouldWaitForEverIsCaught) {

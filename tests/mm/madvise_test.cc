@@ -123,5 +123,25 @@ TEST(Msync, Errors) {
   EXPECT_BYTES(w.OnDisk(file, 0, 1), "s") << "holes are reported after the rest is done";
 }
 
+// mmap_sem is held for reading alone: a fault of another thread does not keep it waiting.
+TEST(Madvise, DontneedAndPageoutGoBesideAFault) {
+  for (const int advice : {MADV_DONTNEED, MADV_PAGEOUT}) {
+    SCOPED_TRACE(advice);
+    World w({}, 4096, 16);
+    Process& p = w.Spawn();
+    const Vaddr a = w.Anon(p, 2);
+    ASSERT_EQ(w.Store(p, a + kPage, "old"), Outcome::kOk);
+    ASSERT_TRUE(w.Beside([&] { EXPECT_EQ(w.machine().store(p, a, AsBytes("new")).outcome, Outcome::kOk); },
+                         "DoAnonymousPage", "page_table_lock",
+                         [&] {
+                           EXPECT_TRUE(sys_madvise(*p.mm, a + kPage, kPage, advice));
+                           EXPECT_TRUE(pte_none(w.PteAt(p, a))) << "the fault still stands";
+                         }));
+    EXPECT_FALSE(pte_present(w.PteAt(p, a + kPage)));
+    EXPECT_BYTES(w.Load(p, a, 3), "new");
+    EXPECT_BYTES(w.Load(p, a + kPage, 3), advice == MADV_DONTNEED ? Zeros(3) : "old");
+  }
+}
+
 }  // namespace
 }  // namespace mm

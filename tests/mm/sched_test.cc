@@ -91,6 +91,29 @@ TEST(StopBeforeTest, StopsThereAndLetsTheOthersEnd) {
   EXPECT_EQ(said, "acb");
 }
 
+// Each stands before its own letter when the next one is told to go; behind the last place the others come
+// first.
+TEST(StopBeforeTest, OnePlaceAfterTheOther) {
+  int shared = 0;
+  std::string said;
+  const auto say = [&](char letter, const char* name) {
+    racy_change(&shared, name);
+    said += letter;
+  };
+  const std::vector<Cpus::Job> jobs = {[&] { say('a', "x"), say('b', "x"), say('c', "y"); },
+                                       [&] { say('1', "x"), say('2', "y"); }};
+  Cpus cpus(2);
+  StopBefore scheduler({{0, "TestBody", "x", 2}, {1, "TestBody", "y"}, {0, "TestBody", "y"}});
+  ASSERT_FALSE(cpus.Run(jobs, scheduler));
+  EXPECT_TRUE(scheduler.stopped());
+  EXPECT_EQ(said, "a1b2c");
+  said.clear();
+  StopBefore nowhere({{0, "TestBody", "x"}, {1, "TestBody", "z"}});
+  ASSERT_FALSE(cpus.Run(jobs, nowhere));
+  EXPECT_FALSE(nowhere.stopped());
+  EXPECT_EQ(said, "12abc");
+}
+
 TEST(ScheduleText, IsReadBackAndGivesTheSameRun) {
   Talk talk(3, 6);
   for (uint64_t seed = 0; seed < 30; ++seed) {

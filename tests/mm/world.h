@@ -1,6 +1,9 @@
 // World: a small machine for tests. Every call that changes it is followed by a deep Validate(), and
 // what memory holds is compared as strings.
 //
+// Beside() and OnCpus() run two or more calls at once, on CPUs of their own. These calls are the machine's:
+// a World's would validate while the others stand in the middle of something.
+//
 // FilePtrs that a test keeps must go before the World does: declare the World first.
 #pragma once
 
@@ -9,14 +12,16 @@
 
 #include <memory>
 #include <ostream>
-#include <shared_mutex>
 #include <source_location>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "mm/follow_page.h"
 #include "mm/machine.h"
+#include "mm/sched.h"
 #include "mm/validate.h"
 #include "tests/mm/bytes.h"
 
@@ -55,7 +60,13 @@ class World {
     config.semantics = semantics;
     machine_ = Machine::Create(config).value();
   }
-  ~World() { Check(); }
+  ~World() {
+    if (given_up_) {
+      (void)machine_.release();  // CPUs stand in it
+    } else {
+      Check();
+    }
+  }
   World(const World&) = delete;
   World& operator=(const World&) = delete;
 
@@ -65,6 +76,29 @@ class World {
     if (const auto broken = Validate(*machine_, Depth::kDeep)) {
       ADD_FAILURE_AT(at.file_name(), static_cast<int>(at.line())) << "Validate: " << *broken;
     }
+  }
+
+  // ---- several CPUs ----
+
+  // jobs[i] on CPU i, each stopped where `places` says (mm/sched.h). A failure: a place was not come to; or
+  // the run failed, and then the machine is not to be used any more.
+  testing::AssertionResult OnCpus(const std::vector<Cpus::Job>& jobs, std::vector<Place> places,
+                                  Where at = Where::current()) {
+    Cpus cpus(static_cast<unsigned>(jobs.size()));
+    StopBefore scheduler(std::move(places));
+    if (const auto failure = cpus.Run(jobs, scheduler)) {
+      given_up_ = true;
+      return testing::AssertionFailure() << failure->what;
+    }
+    Check(at);
+    if (!scheduler.stopped()) return testing::AssertionFailure() << "not every place was come to";
+    return testing::AssertionSuccess();
+  }
+  // `first` on CPU 0, until it is about to do something in `function` to what is called `name`; there CPU 1
+  // does `second` as far as it can, and then both go to their end.
+  testing::AssertionResult Beside(const Cpus::Job& first, std::string function, std::string name,
+                                  const Cpus::Job& second, Where at = Where::current()) {
+    return OnCpus({first, second}, {{0, std::move(function), std::move(name)}}, at);
   }
 
   // Makes up to `pages` pages free, and answers how many. More than one call is needed where pages were
@@ -247,7 +281,7 @@ class World {
     return Store(process, addr, "!", at);
   }
   VmFault Fault(Process& process, Vaddr addr, Write write) {
-    std::shared_lock guard(process.mm->mmap_sem);
+    ReadGuard guard(process.mm->mmap_sem);
     Vma* vma = process.mm->vma_at(addr);
     EXPECT_NE(vma, nullptr);
     return vma == nullptr ? VM_FAULT_SIGBUS : handle_mm_fault(*process.mm, *vma, addr, write);
@@ -275,7 +309,7 @@ class World {
   base::Result<Pfn> Dirty(Process& process, Vaddr addr, Where at = Where::current()) {
     base::Result<Pfn> page = kNoPfn;
     {
-      std::shared_lock guard(process.mm->mmap_sem);
+      ReadGuard guard(process.mm->mmap_sem);
       page = get_dirty_page(VmaAt(process, addr), addr);
     }
     if (page.has_value() && *page != kNoPfn) machine_->frames.put_page(*page);
@@ -292,6 +326,7 @@ class World {
   std::unique_ptr<Machine> machine_;
   Pid next_pid_ = 1;
   uint64_t next_seed_ = 0;
+  bool given_up_ = false;
 };
 
 }  // namespace mm

@@ -143,6 +143,11 @@ TEST_F(Property, FreshSeed) { RunFor(Budget(5000), {}, "defaults"); }
 
 TEST_F(Property, LongCases) { EXPECT_TRUE(RunCases(FreshSeed(), LongRun() ? 80 : 4, 2000, {})); }
 
+// A step that makes room by writing out the last page of a file, and has memory left when it ends.
+TEST_F(Property, SmallMemoryThatAStepFreesAgain) {
+  EXPECT_FALSE(RunCase(MakeCase(6887843121899575781u, kSteps), {.memory = Memory::kSmall}));
+}
+
 // Every step that allocates may fail: nothing may be lost, counted twice or left locked.
 TEST_F(Property, SmallMemory) { RunFor(Budget(3000), {.memory = Memory::kSmall}, "small memory"); }
 

@@ -165,12 +165,15 @@ class Trip {
   }
   // The error of a checkpoint that must fail and leave no file.
   base::Error SaveError(Machine& machine, Where at = Where::current()) {
-    const auto saved = TrySave(machine);
+    const base::Error error = ErrorOf(TrySave(machine), at);
+    if (const auto broken = Validate(machine, Depth::kDeep)) ADD_FAILURE() << "Validate: " << *broken;
+    return error;
+  }
+  base::Error ErrorOf(const base::Result<ckpt::DumpReport>& saved, Where at = Where::current()) {
     EXPECT_FALSE(saved.has_value()) << "line " << at.line();
     for (const auto& entry : std::filesystem::directory_iterator(dir_.path())) {
       EXPECT_FALSE(entry.is_regular_file()) << entry.path();
     }
-    if (const auto broken = Validate(machine, Depth::kDeep)) ADD_FAILURE() << "Validate: " << *broken;
     return saved ? base::Error{} : saved.error();
   }
   bool Open(Where at = Where::current()) {

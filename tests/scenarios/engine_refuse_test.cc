@@ -1,11 +1,15 @@
 // What a checkpoint refuses, before a file appears, and what a restart refuses: C19, C21 to C23, C35.
 #include <gtest/gtest.h>
 
+#include <optional>
+
 #include "tests/mm/failing_disk.h"
 #include "tests/scenarios/engine_fixture.h"
 
 namespace mm {
 namespace {
+
+using testing::HasSubstr;
 
 // A vma planted into the process with these flags on top of a private writable mapping's.
 Vma* Plant(Process& process, Vaddr addr, uint64_t flags, FilePtr file = nullptr,
@@ -124,14 +128,24 @@ TEST(Scenario, C21_other_special_mapping) {
   EXPECT_EQ(trip.SaveError(w.machine()).code, Code::kUnsupported);
 }
 
+// A checkpoint that has counted the vmas and not yet walked them, and what another CPU does then.
+base::Error SaveErrorBeside(World& w, Trip& trip, const Cpus::Job& second) {
+  std::optional<base::Result<ckpt::DumpReport>> saved;
+  EXPECT_TRUE(w.Beside([&] { saved = trip.TrySave(w.machine()); }, "CollectVmas", "mmap_sem", second));
+  return saved ? trip.ErrorOf(*saved) : base::Error{};
+}
+
 TEST(Scenario, C22_vma_added_before_the_walk) {
   World w;
   Process& p = w.Spawn();
   const Vaddr a = w.Anon(p, 2);
   ASSERT_EQ(w.Store(p, a, "x"), Outcome::kOk);
-  w.machine().points.On(Point::kCheckpointBeforeWalk, [&] { w.Anon(p, 1, PROT_READ); });
   Trip trip;
-  EXPECT_EQ(trip.SaveError(w.machine()).code, Code::kBusy);
+  const base::Error error = SaveErrorBeside(w, trip, [&] {
+    EXPECT_TRUE(sys_mmap(*p.mm, 0, kPage, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, nullptr, 0));
+  });
+  EXPECT_EQ(error.code, Code::kBusy);
+  EXPECT_THAT(error.what, HasSubstr("it had 1 vmas and has 2 now"));
   EXPECT_NE(trip.Through(w.machine()), nullptr) << "once it holds still";
 }
 
@@ -139,9 +153,10 @@ TEST(Scenario, C22_vma_removed_before_the_walk) {
   World w;
   Process& p = w.Spawn();
   const Vaddr a = w.Anon(p, 2);
-  w.machine().points.On(Point::kCheckpointBeforeWalk, [&] { w.Unmap(p, a, 2); });
   Trip trip;
-  EXPECT_EQ(trip.SaveError(w.machine()).code, Code::kBusy);
+  const base::Error error = SaveErrorBeside(w, trip, [&] { EXPECT_TRUE(sys_munmap(*p.mm, a, 2 * kPage)); });
+  EXPECT_EQ(error.code, Code::kBusy);
+  EXPECT_THAT(error.what, HasSubstr("it had 1 vmas and has 0 now"));
 }
 
 // Of two processes the second is busy: nothing is written back or written out for the first either.

@@ -172,13 +172,10 @@ TEST(Scenario, C12_survivor_of_the_truncate_race) {
   Process& p = w.Spawn();
   const FilePtr file = w.NewFile(3 * kPage);
   const Vaddr a = w.Private(p, file, 3);
-  EXPECT_EQ(w.TryLoad(p, a + 2 * kPage), Outcome::kOk);
-  w.machine().points.On(Point::kTruncateAfterFirstUnmap, [&] {
-    file->i_size = 3 * kPage;  // the fault looked at the size before the truncate did
-    EXPECT_EQ(w.machine().store(p, a + 2 * kPage, AsBytes("raced")).outcome, Outcome::kOk);
-    file->i_size = kPage;
-  });
-  ASSERT_TRUE(w.Truncate(file, kPage));
+  // The fault has looked at the size and holds the page lock when the truncate begins.
+  ASSERT_TRUE(w.Beside(
+      [&] { EXPECT_EQ(w.machine().store(p, a + 2 * kPage, AsBytes("raced")).outcome, Outcome::kOk); },
+      "DoFault", "page_table_lock", [&] { EXPECT_TRUE(vmtruncate(w.machine(), *file, kPage, kNoLimit)); }));
   EXPECT_BYTES(w.Load(p, a + 2 * kPage, 5), "raced");
   Trip trip;
   ASSERT_TRUE(trip.Save(w.machine()));

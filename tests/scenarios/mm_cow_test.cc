@@ -102,6 +102,9 @@ struct CowWindow {
     EXPECT_EQ(w.machine().load(p, a, AsWritable(bytes)).outcome, Outcome::kOk);
     return bytes;
   }
+  void Store(Process& p, std::string_view bytes) {
+    EXPECT_EQ(w.machine().store(p, a, AsBytes(bytes)).outcome, Outcome::kOk) << bytes;
+  }
   World w;
   Process& parent = w.Spawn();
   Vaddr a = w.Anon(parent, 1);
@@ -113,17 +116,14 @@ struct CowWindow {
 // take the page for its own before.
 TEST(Scenario, M27_cow_order) {
   CowWindow c("cow_rmap_order=after_pte");
-  bool reached = false;
-  c.w.machine().points.On(Point::kCowBetweenPteAndRmap, [&] {
-    reached = true;
-    EXPECT_NE(c.w.PfnAt(c.parent, c.a), c.old_page) << "the new pte is visible";
-    EXPECT_EQ(c.w.machine().frames.at(c.old_page).mapcount, 2);
-    EXPECT_EQ(c.w.machine().store(*c.child, c.a, AsBytes("hers")).outcome, Outcome::kOk);
-    EXPECT_NE(c.w.PfnAt(*c.child, c.a), c.old_page) << "no reuse";
-    EXPECT_EQ(c.Peek(c.parent), "both");
-  });
-  ASSERT_EQ(c.w.Store(c.parent, c.a, "mine"), Outcome::kOk);
-  EXPECT_TRUE(reached);
+  ASSERT_TRUE(c.w.Beside([&] { c.Store(c.parent, "mine"); }, "page_remove_rmap", "pte_chain_lock",
+                         [&] {
+                           EXPECT_NE(c.w.PfnAt(c.parent, c.a), c.old_page) << "the new pte is visible";
+                           EXPECT_EQ(c.w.machine().frames.at(c.old_page).mapcount, 2);
+                           c.Store(*c.child, "hers");
+                           EXPECT_NE(c.w.PfnAt(*c.child, c.a), c.old_page) << "no reuse";
+                           EXPECT_EQ(c.Peek(c.parent), "both");
+                         }));
   EXPECT_EQ(c.Peek(c.parent), "mine");
   EXPECT_EQ(c.Peek(*c.child), "hers");
 }
@@ -132,17 +132,15 @@ TEST(Scenario, M27_cow_order) {
 // writes shows through our pte.
 TEST(Scenario, M27_cow_order_of_2_6_18_shows_the_window) {
   CowWindow c("cow_rmap_order=before_pte");
-  bool reached = false;
-  c.w.machine().points.On(Point::kCowBetweenPteAndRmap, [&] {
-    reached = true;
-    EXPECT_EQ(c.w.PfnAt(c.parent, c.a), c.old_page) << "still our pte";
-    EXPECT_EQ(c.w.machine().frames.at(c.old_page).mapcount, 1);
-    EXPECT_EQ(c.w.machine().store(*c.child, c.a, AsBytes("hers")).outcome, Outcome::kOk);
-    EXPECT_EQ(c.w.PfnAt(*c.child, c.a), c.old_page) << "reused";
-    EXPECT_EQ(c.Peek(c.parent), "hers") << "another process's store, seen through our private page";
-  });
-  ASSERT_EQ(c.w.Store(c.parent, c.a, "mine"), Outcome::kOk);
-  EXPECT_TRUE(reached);
+  ASSERT_TRUE(c.w.Beside([&] { c.Store(c.parent, "mine"); }, "CowBreak", "pte",
+                         [&] {
+                           EXPECT_EQ(c.w.PfnAt(c.parent, c.a), c.old_page) << "still our pte";
+                           EXPECT_EQ(c.w.machine().frames.at(c.old_page).mapcount, 1);
+                           c.Store(*c.child, "hers");
+                           EXPECT_EQ(c.w.PfnAt(*c.child, c.a), c.old_page) << "reused";
+                           EXPECT_EQ(c.Peek(c.parent), "hers")
+                               << "another process's store, seen through our private page";
+                         }));
   EXPECT_EQ(c.Peek(c.parent), "mine");
   EXPECT_EQ(c.Peek(*c.child), "hers");
 }

@@ -1,17 +1,32 @@
 // Scenarios O01 to O15 of the memory model: object-based reverse maps and pte chains (seed 003).
 //
-// Where a scenario says that somebody else holds a lock, the test holds it.
+// Where a scenario says that somebody else holds a lock, another CPU does.
 #include "mm/rmap.h"
 
 #include <gtest/gtest.h>
 
-#include <mutex>
+#include <vector>
 
 #include "mm/pte_chain.h"
 #include "tests/mm/world.h"
 
 namespace mm {
 namespace {
+
+// The place where CPU 0 stands in WhileHeld().
+void HasThem() { racy_read(nullptr, "locks of the test"); }
+
+// CPU 0 holds the locks while CPU 1 does `job`.
+template <class L>
+testing::AssertionResult WhileHeld(World& w, const std::vector<L*>& locks, const Cpus::Job& job) {
+  return w.Beside(
+      [&] {
+        for (L* lock : locks) lock->lock_nested();
+        HasThem();
+        for (L* lock : locks) lock->unlock();
+      },
+      "HasThem", "locks of the test", job);
+}
 
 // One page of a file, mapped by three processes in that order.
 struct ThreeMappers {
@@ -72,10 +87,8 @@ bool OnChain(const Page& page, PteAddr wanted) {
 TEST(Rmap, O01_unmap_with_one_page_table_lock_held) {
   ThreeMappers t;
   t.StoreBehindThePagesBack(2, "third");
-  {
-    std::lock_guard busy(t.TableLock(1));
-    EXPECT_EQ(t.Unmap(), SwapResult::SWAP_AGAIN);
-  }
+  ASSERT_TRUE(WhileHeld<PageTableLock>(t.w, {&t.TableLock(1)},
+                                       [&] { EXPECT_EQ(t.Unmap(), SwapResult::SWAP_AGAIN); }));
   EXPECT_FALSE(t.Mapped(0));
   EXPECT_TRUE(t.Mapped(1));
   EXPECT_FALSE(t.Mapped(2));
@@ -101,13 +114,10 @@ TEST(Rmap, O02_shared_semaphore_busy) {
   t.Age();
   t.pte(1) = pte_set(t.pte(1), kPteYoung);
   const std::string before = TextDump(t.m());
-  {
-    std::lock_guard busy(t.file->mapping.i_shared_sem);
-    lock_page(t.page());
-    EXPECT_EQ(try_to_unmap(t.m(), t.pfn), SwapResult::SWAP_AGAIN);
-    unlock_page(t.page());
+  ASSERT_TRUE(WhileHeld<SharedSem>(t.w, {&t.file->mapping.i_shared_sem}, [&] {
+    EXPECT_EQ(t.Unmap(), SwapResult::SWAP_AGAIN);
     EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 1) << "counts as a reference";
-  }
+  }));
   EXPECT_EQ(TextDump(t.m()), before) << "nothing changed, the young bit neither";
   EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 1);
   EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 0);
@@ -143,12 +153,9 @@ void BusyWhereNotMapped(size_t absent) {
   ThreeMappers t;
   ASSERT_TRUE(t.w.Advise(*t.p[absent], t.addr[absent], 1, MADV_DONTNEED));
   ASSERT_EQ(t.page().mapcount, 2);
-  {
-    std::lock_guard busy(t.TableLock(absent));
-    EXPECT_EQ(t.Unmap(), SwapResult::SWAP_SUCCESS);
-  }
+  ASSERT_TRUE(WhileHeld<PageTableLock>(t.w, {&t.TableLock(absent)},
+                                       [&] { EXPECT_EQ(t.Unmap(), SwapResult::SWAP_SUCCESS); }));
   EXPECT_EQ(t.page().mapcount, 0);
-  t.w.Check();
   t.ExpectAllReadFile();
 }
 
@@ -185,17 +192,12 @@ TEST(Rmap, O06_referenced_with_two_of_three_locks_busy) {
   ThreeMappers t;
   t.page().flags &= ~PG_referenced;
   for (size_t i = 0; i < 3; ++i) t.pte(i) = pte_set(t.pte(i), kPteYoung);
-  {
-    std::scoped_lock busy(t.TableLock(0), t.TableLock(1));
-    EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 3);
-  }
+  const std::vector<PageTableLock*> two = {&t.TableLock(0), &t.TableLock(1)};
+  ASSERT_TRUE(WhileHeld(t.w, two, [&] { EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 3); }));
   EXPECT_TRUE(pte_young(t.pte(0)));
   EXPECT_TRUE(pte_young(t.pte(1)));
   EXPECT_FALSE(pte_young(t.pte(2))) << "cleared";
-  {
-    std::scoped_lock busy(t.TableLock(0), t.TableLock(1));
-    EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 2);
-  }
+  ASSERT_TRUE(WhileHeld(t.w, two, [&] { EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 2); }));
   EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 2);
   EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 0);
 }
@@ -204,8 +206,8 @@ TEST(Rmap, O06_nothing_mapped_needs_no_lock) {
   ThreeMappers t;
   ASSERT_EQ(t.Unmap(), SwapResult::SWAP_SUCCESS);
   t.page().flags &= ~PG_referenced;
-  std::lock_guard busy(t.file->mapping.i_shared_sem);
-  EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 0);
+  ASSERT_TRUE(WhileHeld<SharedSem>(t.w, {&t.file->mapping.i_shared_sem},
+                                   [&] { EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 0); }));
 }
 
 // A page of the file at index 2 that `linear` processes map where it belongs, and a fourth process with a
@@ -226,7 +228,7 @@ struct ToConvert {
   Page& page() { return m().frames.at(pfn); }
   // install_page of the page at the first address of `vma`; what it answers, as an errno.
   int Install(Process& process, Vaddr where) {
-    std::lock_guard guard(process.mm->mmap_sem);
+    Guard guard(process.mm->mmap_sem);
     Vma& vma = w.VmaAt(process, where);
     process.mm->make_nonlinear(vma);
     m().frames.get_page(pfn);
@@ -321,19 +323,14 @@ TEST(Rmap, O08_conversion_of_an_unmapped_page) {
   EXPECT_EQ(t.m().vmstat.nr_mapped, mapped + 1);
 }
 
-// Two install_page at once: the second one converts while the first waits for the page lock, so the first
-// finds it done.
+// Two install_page at once: the second one converts while the first is about to take the page lock, so the
+// first finds it done.
 TEST(Rmap, O09_conversion_twice_at_once) {
   ToConvert t(2);
   Process& second = t.w.Spawn();
   const Vaddr b = t.w.Shared(second, t.file, 4);
-  bool reached = false;
-  t.m().points.On(Point::kInstallBeforePageLock, [&] {
-    reached = true;
-    EXPECT_EQ(t.Install(second, b), 0);
-  });
-  EXPECT_EQ(t.Install(), 0);
-  EXPECT_TRUE(reached);
+  ASSERT_TRUE(t.w.Beside([&] { EXPECT_EQ(t.Install(), 0); }, "install_page", "page lock",
+                         [&] { EXPECT_EQ(t.Install(second, b), 0); }));
   EXPECT_EQ(ChainLength(t.page()), 4u);
   EXPECT_EQ(t.page().mapcount, 4);
   EXPECT_EQ(t.m().vmstat.nr_mapped, 1u);
@@ -346,14 +343,10 @@ TEST(Rmap, O09_conversion_twice_at_once) {
 
 TEST(Rmap, O10_truncate_wins_the_page_lock) {
   ToConvert t(1);
-  t.m().frames.get_page(t.pfn);  // so that the frame can be looked at afterwards
-  bool reached = false;
-  t.m().points.On(Point::kInstallBeforePageLock, [&] {
-    reached = true;
-    EXPECT_TRUE(vmtruncate(t.m(), *t.file, 0, kNoLimit));
-  });
-  EXPECT_EQ(t.Install(), EINVAL);
-  EXPECT_TRUE(reached);
+  // So that the frame can be looked at afterwards.
+  std::vector<Pfn> pins = get_user_pages(*t.p[0]->mm, t.At(0), 1, Write::kNo, Force::kNo).value();
+  ASSERT_TRUE(t.w.Beside([&] { EXPECT_EQ(t.Install(), EINVAL); }, "install_page", "page lock",
+                         [&] { EXPECT_TRUE(vmtruncate(t.m(), *t.file, 0, kNoLimit)); }));
   EXPECT_EQ(t.w.PteAt(t.other, t.window), Pte{}) << "no mapping of a truncated page";
   EXPECT_EQ(t.page().mapcount, 0);
   EXPECT_EQ(t.page().mapping_word, 0u);
@@ -361,45 +354,37 @@ TEST(Rmap, O10_truncate_wins_the_page_lock) {
   EXPECT_EQ(t.page().count, 1) << "only this test's reference is left";
   ASSERT_TRUE(t.Convert()) << "of a page without a mapping: success, and nothing done";
   EXPECT_EQ(t.page().flags & PG_anon, 0u);
-  t.m().frames.put_page(t.pfn);
+  unpin_user_pages(t.m(), pins);
   t.w.Check();
   EXPECT_EQ(t.w.TryLoad(*t.p[0], t.At(0)), Outcome::kSigbus);
 }
 
-// munmap first removes the ptes, and only then takes i_shared_sem for the vma, which the conversion holds:
-// this is what can come into the window.
+// The conversion has set PG_anon and put no pte on the chain yet. munmap removes the ptes, and then waits for
+// i_shared_sem, which the conversion holds, to take the vma away.
 TEST(Rmap, O11_conversion_against_munmap_in_the_window) {
   ToConvert t(2);
-  bool reached = false;
-  t.m().points.On(Point::kConvertBeforeScan, [&] {
-    reached = true;
-    EXPECT_NE(t.page().flags & PG_anon, 0u);
-    EXPECT_EQ(ChainLength(t.page()), 0u);
-    Vma& vma = t.w.VmaAt(*t.p[0], t.At(0));
-    zap_page_range(vma, vma.start, vma.end, nullptr);
-  });
-  ASSERT_TRUE(t.Convert());
-  EXPECT_TRUE(reached);
+  ASSERT_TRUE(t.w.Beside([&] { EXPECT_TRUE(t.Convert()); }, "page_convert_anon", "page_table_lock",
+                         [&] {
+                           EXPECT_NE(t.page().flags & PG_anon, 0u);
+                           EXPECT_EQ(ChainLength(t.page()), 0u);
+                           EXPECT_TRUE(sys_munmap(*t.p[0]->mm, t.addr[0], 4 * kPage));
+                           EXPECT_EQ(ChainLength(t.page()), 1u) << "the conversion came to its end first";
+                         }));
   EXPECT_EQ(ChainLength(t.page()), 1u);
   EXPECT_FALSE(OnChain(t.page(), {t.p[0]->mm.get(), t.At(0)})) << "a stale entry";
+  EXPECT_TRUE(OnChain(t.page(), {t.p[1]->mm.get(), t.At(1)}));
   EXPECT_EQ(t.page().mapcount, 1);
   EXPECT_EQ(t.m().vmstat.nr_mapped, 1u);
-  t.w.Check();
-  ASSERT_TRUE(t.w.Unmap(*t.p[0], t.addr[0], 4));
   ASSERT_TRUE(t.w.Unmap(*t.p[1], t.addr[1], 4));
   EXPECT_EQ(t.m().vmstat.nr_mapped, 0u);
 }
 
 TEST(Rmap, O11_the_only_mapper_goes_in_the_window) {
   ToConvert t(1);
-  t.m().points.On(Point::kConvertBeforeScan, [&] {
-    Vma& vma = t.w.VmaAt(*t.p[0], t.At(0));
-    zap_page_range(vma, vma.start, vma.end, nullptr);
-  });
-  ASSERT_TRUE(t.Convert());
+  ASSERT_TRUE(t.w.Beside([&] { EXPECT_TRUE(t.Convert()); }, "page_convert_anon", "page_table_lock",
+                         [&] { EXPECT_TRUE(sys_munmap(*t.p[0]->mm, t.addr[0], 4 * kPage)); }));
   EXPECT_EQ(ChainLength(t.page()), 0u);
   EXPECT_EQ(t.m().vmstat.nr_mapped, 0u);
-  t.w.Check();
 }
 
 TEST(Rmap, O12_conversion_out_of_memory_rolls_back) {
@@ -433,7 +418,7 @@ TEST(Rmap, O12_the_caller_maps_nothing_without_memory) {
   ToConvert t(3);
   EXPECT_BYTES(t.w.Load(t.other, t.window, 4), t.w.Original(t.file, 0, 4));
   {
-    std::lock_guard guard(t.other.mm->mmap_sem);
+    Guard guard(t.other.mm->mmap_sem);
     t.other.mm->make_nonlinear(t.w.VmaAt(t.other, t.window));
   }
   const std::string before = TextDump(t.m());
@@ -493,32 +478,32 @@ TEST(RmapDeathTest, O13_swap_cache_page_in_add_rmap) {
   EXPECT_DEATH(page_add_file_rmap(w.machine(), w.PfnAt(p, a), *p.mm, a), "CHECK failed");
 }
 
-// The step of fork that copies a pte comes into the window: the scan meets a pte that is on the chain.
+// A fork that has linked its vma and copies the pte in the window: the scan meets a pte that is on the chain.
 TEST(Rmap, O14_duplicate_before_the_scan) {
   ToConvert t(2);
-  bool reached = false;
-  Process& child = t.w.Fork(*t.p[0]);
-  Pte& copy = *child.mm->pgtable.alloc(t.At(0));
-  ASSERT_EQ(copy, Pte{}) << "fork leaves shared pages to faults";
-  t.m().points.On(Point::kConvertBeforeScan, [&] {
-    reached = true;
-    std::lock_guard guard(child.mm->page_table_lock);
-    t.m().frames.get_page(t.pfn);
-    page_dup_rmap(t.m(), t.pfn, *child.mm, t.At(0));
-    copy = t.w.PteAt(*t.p[0], t.At(0));
-    ++child.mm->file_rss;
-    EXPECT_EQ(ChainLength(t.page()), 1u);
-  });
-  ASSERT_TRUE(t.Convert());
-  EXPECT_TRUE(reached);
+  // Only a vma with pages of its own has its ptes copied; the others are left to faults.
+  Process& parent = t.w.Spawn();
+  const Vaddr a = t.w.Private(parent, t.file, 4);
+  ASSERT_EQ(t.w.Store(parent, a, "mine"), Outcome::kOk);
+  EXPECT_BYTES(t.w.Load(parent, a + 2 * kPage, kPage), t.w.Original(t.file, 2 * kPage, kPage));
+  Process* child = nullptr;
+  ASSERT_TRUE(
+      t.w.OnCpus({[&] {
+                    child = t.m().fork(parent.pid, 99, "child").value_or(nullptr);
+                    EXPECT_EQ(ChainLength(t.page()), 1u) << "the scan has not begun";
+                  },
+                  [&] { EXPECT_TRUE(t.Convert()); }},
+                 {{0, "CopyPageRange", "page_table_lock"}, {1, "page_convert_anon", "page_table_lock"}}));
+  ASSERT_NE(child, nullptr);
+  const PteAddr entry{child->mm.get(), a + 2 * kPage};
   size_t entries = 0;
-  pte_chain_for_each(t.page(), [&](PteAddr e) { entries += e == PteAddr{child.mm.get(), t.At(0)} ? 1 : 0; });
+  pte_chain_for_each(t.page(), [&](PteAddr e) { entries += e == entry ? 1 : 0; });
   EXPECT_EQ(entries, 1u);
-  EXPECT_EQ(ChainLength(t.page()), 3u);
+  EXPECT_EQ(ChainLength(t.page()), 4u);
+  EXPECT_EQ(t.page().mapcount, 4);
   EXPECT_EQ(t.m().vmstat.nr_mapped, 1u);
-  t.w.Check();
-  t.w.Exit(child);
-  EXPECT_EQ(ChainLength(t.page()), 2u);
+  t.w.Exit(*child);
+  EXPECT_EQ(ChainLength(t.page()), 3u);
 }
 
 enum class Path { kMunmap, kTryToUnmap };
@@ -542,7 +527,7 @@ void LastUnmapDirtiesOnce(Path path, bool chained) {
     ASSERT_TRUE(sys_munmap(*t.p[1]->mm, t.addr[1], 4 * kPage));
   } else {
     {
-      std::lock_guard busy(t.p[1]->mm->page_table_lock);
+      Guard busy(t.p[1]->mm->page_table_lock);
       lock_page(t.page());
       EXPECT_EQ(try_to_unmap(t.m(), t.pfn), SwapResult::SWAP_AGAIN);
       EXPECT_FALSE(t.page().dirty());

@@ -10,6 +10,8 @@
 namespace mm {
 namespace {
 
+using testing::StartsWith;
+
 // A process with one anonymous page that says "old", and swap.
 struct OnePage {
   explicit OnePage(const Semantics& semantics = {}, uint64_t swap_pages = 64)
@@ -20,8 +22,25 @@ struct OnePage {
   SwapArea& swap() { return *m().swap; }
   uint32_t UsedSlots() { return swap().nr_slots() - swap().nr_free(); }
   Page& page() { return w.PageAt(p, a); }
-  // What another thread's MADV_DONTNEED does, while this one is in a fault.
-  void DropBesideTheFault() { zap_page_range(w.VmaAt(p, a), a, a + kPage, nullptr); }
+  // What another thread does to it.
+  void Drop() { EXPECT_TRUE(sys_madvise(*p.mm, a, kPage, MADV_DONTNEED)); }
+  // CPU 0 holds the page lock. Meanwhile CPU 1 stores to the page as far as it can, and then CPU 2 does
+  // `third`; `looks` is what CPU 0 does before it gives the lock back. Where CPU 1 stood then is `waiting`.
+  testing::AssertionResult StoreWhileLocked(Vaddr addr, std::string_view bytes, const Cpus::Job& third = {},
+                                            const Cpus::Job& looks = {}) {
+    Page& locked = page();
+    return w.OnCpus({[&] {
+                       lock_page(locked);
+                       racy_read(&locked, "the others");
+                       waiting = PlaceOf(t_cpus->op(1));
+                       if (looks) looks();
+                       unlock_page(locked);
+                     },
+                     [&] { EXPECT_EQ(m().store(p, addr, AsBytes(bytes)).outcome, Outcome::kOk); }, third},
+                    {{0, "StoreWhileLocked", "the others"}});
+  }
+  static constexpr const char* kWaits = "lock page lock (LockForReuse,";
+  std::string waiting;
   // The next store asks whether the page may be reused.
   void TakeWriteBit() {
     EXPECT_TRUE(w.Protect(p, a, 1, PROT_READ));
@@ -46,14 +65,8 @@ TEST(Scenario, M18_contended_page_lock_waits_and_reuses) {
   OnePage o;
   o.TakeWriteBit();
   const Pfn pfn = o.w.PfnAt(o.p, o.a);
-  lock_page(o.page());
-  bool waited = false;
-  o.m().points.On(Point::kWpWaitsForPageLock, [&] {
-    waited = true;
-    unlock_page(o.m().frames.at(pfn));
-  });
-  ASSERT_EQ(o.w.Store(o.p, o.a, "new"), Outcome::kOk);
-  EXPECT_TRUE(waited);
+  ASSERT_TRUE(o.StoreWhileLocked(o.a, "new"));
+  EXPECT_THAT(o.waiting, StartsWith(OnePage::kWaits));
   EXPECT_EQ(o.w.PfnAt(o.p, o.a), pfn) << "reused";
   EXPECT_BYTES(o.w.Load(o.p, o.a, 3), "new");
 }
@@ -62,41 +75,33 @@ TEST(Scenario, M18_contended_page_lock_waits_and_reuses) {
 TEST(Scenario, M18_the_pte_changes_while_it_waits) {
   OnePage o;
   o.TakeWriteBit();
-  const Pfn pfn = o.w.PfnAt(o.p, o.a);
-  lock_page(o.page());
-  o.m().points.On(Point::kWpWaitsForPageLock, [&] {
-    unlock_page(o.m().frames.at(pfn));
-    o.DropBesideTheFault();
-  });
-  ASSERT_EQ(o.w.Store(o.p, o.a + 3, "!"), Outcome::kOk);
+  ASSERT_TRUE(o.StoreWhileLocked(o.a + 3, "!", [&] { o.Drop(); }));
+  EXPECT_THAT(o.waiting, StartsWith(OnePage::kWaits));
   EXPECT_BYTES(o.w.Load(o.p, o.a, 4), std::string("\0\0\0!", 4)) << "a new page of zeros";
 }
 
-// While it waited, a fork made the page shared: no reuse.
+// While it waited, the page came to be shared: no reuse.
 TEST(Scenario, M18_the_page_is_shared_while_it_waits) {
   OnePage o;
   o.TakeWriteBit();
   const Pfn pfn = o.w.PfnAt(o.p, o.a);
   Process& child = o.w.Fork(o.p);
   o.w.Exit(child);
-  lock_page(o.page());
-  Process* late = nullptr;
-  o.m().points.On(Point::kWpWaitsForPageLock, [&] {
-    unlock_page(o.m().frames.at(pfn));
-    // What a fork that was already at work does to this pte.
-    late = &o.m().spawn(77, "late");
-    Vma* vma = map_region(*late->mm, {.start = o.a,
-                                      .end = o.a + kPage,
-                                      .vm_flags = o.w.VmaAt(o.p, o.a).flags,
-                                      .pgoff = o.w.VmaAt(o.p, o.a).pgoff,
-                                      .file = nullptr})
-                   .value();
-    install_anon_page(*vma, o.a, pfn, Shared::kYes);
+  Process& late = o.m().spawn(77, "late");
+  Vma* vma = map_region(*late.mm, {.start = o.a,
+                                   .end = o.a + kPage,
+                                   .vm_flags = o.w.VmaAt(o.p, o.a).flags,
+                                   .pgoff = o.w.VmaAt(o.p, o.a).pgoff,
+                                   .file = nullptr})
+                 .value();
+  // What a fork does to this pte. A whole one would wait for the fault's mmap_sem.
+  ASSERT_TRUE(o.StoreWhileLocked(o.a, "new", [&] {
     o.m().frames.get_page(pfn);
-  });
-  ASSERT_EQ(o.w.Store(o.p, o.a, "new"), Outcome::kOk);
+    install_anon_page(*vma, o.a, pfn, Shared::kYes);
+  }));
+  EXPECT_THAT(o.waiting, StartsWith(OnePage::kWaits));
   EXPECT_NE(o.w.PfnAt(o.p, o.a), pfn) << "two owners never share a page that one may write";
-  EXPECT_BYTES(o.w.Load(*late, o.a, 3), "old");
+  EXPECT_BYTES(o.w.Load(late, o.a, 3), "old");
   EXPECT_BYTES(o.w.Load(o.p, o.a, 3), "new");
 }
 
@@ -104,16 +109,14 @@ TEST(Scenario, M18_contended_page_lock_copies_in_2_6_18) {
   OnePage o(WithSwitch("wp_contended=copy"));
   o.TakeWriteBit();
   const Pfn pfn = o.w.PfnAt(o.p, o.a);
-  o.m().frames.get_page(pfn);
-  lock_page(o.page());
-  bool waited = false;
-  o.m().points.On(Point::kWpWaitsForPageLock, [&] { waited = true; });
-  EXPECT_EQ(o.m().store(o.p, o.a, AsBytes("new")).outcome, Outcome::kOk);
-  unlock_page(o.m().frames.at(pfn));
-  EXPECT_FALSE(waited);
-  EXPECT_NE(o.w.PfnAt(o.p, o.a), pfn);
+  std::vector<Pfn> pins = get_user_pages(*o.p.mm, o.a, 1, Write::kNo, Force::kNo).value();
+  Pfn meanwhile = pfn;
+  ASSERT_TRUE(o.StoreWhileLocked(o.a, "new", {}, [&] { meanwhile = o.w.PfnAt(o.p, o.a); }));
+  EXPECT_EQ(o.waiting, "idle") << "it does not wait";
+  EXPECT_NE(meanwhile, pfn);
+  EXPECT_EQ(o.w.PfnAt(o.p, o.a), meanwhile);
   EXPECT_BYTES(o.w.FrameText(pfn, 0, 3), "old");
-  o.m().frames.put_page(pfn);
+  unpin_user_pages(o.m(), pins);
   EXPECT_BYTES(o.w.Load(o.p, o.a, 3), "new");
 }
 
@@ -290,13 +293,9 @@ TEST(Scenario, M23_swap_in_that_loses_a_race) {
   for (const Write write : {Write::kNo, Write::kYes}) {
     OnePage o;
     ASSERT_TRUE(o.w.PageOut(o.p, o.a));
-    bool reached = false;
-    o.m().points.On(Point::kSwapinBeforeRevalidate, [&] {
-      reached = true;
-      o.DropBesideTheFault();
-    });
-    const VmFault fault = o.w.Fault(o.p, o.a, write);
-    EXPECT_TRUE(reached);
+    VmFault fault = VM_FAULT_OOM;
+    ASSERT_TRUE(o.w.Beside([&] { fault = o.w.Fault(o.p, o.a, write); }, "DoSwapPage", "page_table_lock",
+                           [&] { o.Drop(); }));
     EXPECT_EQ(fault & VM_FAULT_ERROR, 0u);
     EXPECT_EQ(o.w.PteAt(o.p, o.a), Pte{}) << "nothing was mapped";
     EXPECT_EQ(o.p.mm->anon_rss, 0u);
@@ -312,8 +311,10 @@ TEST(Scenario, M23_the_slot_outlives_the_race_where_it_is_shared) {
   OnePage o;
   Process& child = o.w.Fork(o.p);
   ASSERT_TRUE(o.w.PageOut(o.p, o.a));
-  o.m().points.On(Point::kSwapinBeforeRevalidate, [&] { o.DropBesideTheFault(); });
-  EXPECT_BYTES(o.w.Load(o.p, o.a, 3), Zeros(3));
+  std::string bytes(3, '?');
+  ASSERT_TRUE(o.w.Beside([&] { EXPECT_EQ(o.m().load(o.p, o.a, AsWritable(bytes)).outcome, Outcome::kOk); },
+                         "DoSwapPage", "page_table_lock", [&] { o.Drop(); }));
+  EXPECT_BYTES(bytes, Zeros(3));
   EXPECT_BYTES(o.w.Load(child, o.a, 3), "old");
 }
 

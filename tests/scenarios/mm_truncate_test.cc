@@ -66,16 +66,17 @@ TEST(Scenario, M03_shrink_takes_private_copies) {
   EXPECT_GE(w.machine().frames.nr_free(), free + 2) << "the copies are free";
 }
 
-// The other CPU's store between the unmapping and the emptying of the cache: its fault had read the old
-// size before the truncate began.
-void StoreInTheWindow(World& w, Process& p, const FilePtr& file, Vaddr addr, uint64_t old_size) {
-  w.machine().points.On(Point::kTruncateAfterFirstUnmap, [&w, &p, file, addr, old_size] {
-    const uint64_t new_size = file->i_size;
-    EXPECT_LT(new_size, old_size) << "INV-M4: the size comes before any unmapping";
-    file->i_size = old_size;
-    EXPECT_EQ(w.machine().store(p, addr, AsBytes("raced")).outcome, Outcome::kOk);
-    file->i_size = new_size;
-  });
+// CPU 0 stores to page `page` of the private or shared mapping at `base`, and CPU 1 truncates the file before
+// it. The fault has looked at the size and holds the page lock when the truncate begins; the truncate has set
+// the size, has unmapped and waits for that lock when the fault maps its page.
+testing::AssertionResult StoreInTheWindow(World& w, Process& p, const FilePtr& file, Vaddr base,
+                                          uint64_t page, Outcome expected, const std::vector<Place>& then) {
+  std::vector<Place> places = {{0, "DoFault", "page_table_lock"}};
+  places.insert(places.end(), then.begin(), then.end());
+  return w.OnCpus(
+      {[&] { EXPECT_EQ(w.machine().store(p, base + page * kPage, AsBytes("raced")).outcome, expected); },
+       [&] { EXPECT_TRUE(vmtruncate(w.machine(), *file, kPage, kNoLimit)); }},
+      places);
 }
 
 TEST(Scenario, M05_truncate_race) {
@@ -84,9 +85,11 @@ TEST(Scenario, M05_truncate_race) {
     Process& p = w.Spawn();
     const FilePtr file = w.NewFile(3 * kPage);
     const Vaddr a = w.Private(p, file, 3);
-    EXPECT_EQ(w.TryLoad(p, a + 2 * kPage), Outcome::kOk);
-    StoreInTheWindow(w, p, file, a + 2 * kPage, 3 * kPage);
-    ASSERT_TRUE(w.Truncate(file, kPage));
+    w.ReadFile(file, 0, 3 * kPage);
+    // The store is made before the second pass: its lock comes after the first one's lock and unlock.
+    std::vector<Place> then;
+    if (!one_pass) then = {{1, "UnmapFrom", "i_shared_sem", 3}};
+    ASSERT_TRUE(StoreInTheWindow(w, p, file, a, 2, Outcome::kOk, then));
     EXPECT_FALSE(file->mapping.pages.contains(2));
     if (one_pass) {
       EXPECT_BYTES(w.Load(p, a + 2 * kPage, 8), "raced" + w.Original(file, 2 * kPage + 5, 3))
@@ -100,16 +103,48 @@ TEST(Scenario, M05_truncate_race) {
   }
 }
 
-// The file system cuts the file last (B8): a fault in the window that has to read the disk still finds
-// the old bytes there.
+// INV-M4: the new size is there before any page is unmapped, and all accesses behind it see that.
+TEST(Scenario, M05_the_size_comes_before_any_unmapping) {
+  World w;
+  Process& p = w.Spawn();
+  const FilePtr file = w.NewFile(3 * kPage);
+  const Vaddr a = w.Shared(p, file, 3);
+  EXPECT_EQ(w.TryLoad(p, a + kPage), Outcome::kOk);
+  ASSERT_TRUE(w.Beside(
+      [&] { EXPECT_TRUE(vmtruncate(w.machine(), *file, kPage, kNoLimit)); }, "UnmapFrom", "i_shared_sem",
+      [&] {
+        EXPECT_TRUE(pte_present(w.PteAt(p, a + kPage)));
+        EXPECT_EQ(file->i_size, kPage);
+        EXPECT_EQ(w.machine().touch(p, a + 2 * kPage, 1, Write::kNo).outcome, Outcome::kSigbus);
+      }));
+  EXPECT_EQ(w.TryLoad(p, a + kPage), Outcome::kSigbus);
+}
+
+// The file system cuts the file last (B8): a fault that has to read the disk finds the old bytes there.
 TEST(Scenario, M05_truncate_race_of_a_page_that_is_not_cached) {
   World w(WithSwitch("truncate_passes=one"));
   Process& p = w.Spawn();
   const FilePtr file = w.NewFile(3 * kPage);
   const Vaddr a = w.Private(p, file, 3);
-  StoreInTheWindow(w, p, file, a + 2 * kPage, 3 * kPage);
-  ASSERT_TRUE(w.Truncate(file, kPage));
+  ASSERT_TRUE(StoreInTheWindow(w, p, file, a, 2, Outcome::kOk, {}));
   EXPECT_BYTES(w.Load(p, a + 2 * kPage, 8), "raced" + w.Original(file, 2 * kPage + 5, 3));
+}
+
+// One that comes to the disk only when the size is set, and has looked at it before, looks again under the
+// page lock.
+TEST(Scenario, M05_truncate_race_of_a_page_that_is_read_too_late) {
+  for (const char* passes : {"truncate_passes=one", "truncate_passes=two"}) {
+    World w(WithSwitch(passes));
+    Process& p = w.Spawn();
+    const FilePtr file = w.NewFile(3 * kPage);
+    const Vaddr a = w.Private(p, file, 3);
+    ASSERT_TRUE(w.OnCpus(
+        {[&] { EXPECT_EQ(w.machine().store(p, a + 2 * kPage, AsBytes("late")).outcome, Outcome::kSigbus); },
+         [&] { EXPECT_TRUE(vmtruncate(w.machine(), *file, kPage, kNoLimit)); }},
+        {{0, "read_cache_page", "tree_lock"}, {1, "find_get_next_page", "tree_lock"}}));
+    EXPECT_FALSE(file->mapping.pages.contains(2)) << passes;
+    EXPECT_TRUE(pte_none(w.PteAt(p, a + 2 * kPage))) << passes;
+  }
 }
 
 // A page of the file itself that is mapped again in the window goes in either case.
@@ -119,16 +154,19 @@ TEST(Scenario, M05_truncate_race_of_a_clean_page) {
     Process& p = w.Spawn();
     const FilePtr file = w.NewFile(2 * kPage);
     const Vaddr a = w.Shared(p, file, 2);
-    StoreInTheWindow(w, p, file, a + kPage, 2 * kPage);
-    ASSERT_TRUE(w.Truncate(file, kPage));
+    // Gone before the store is made.
+    ASSERT_TRUE(StoreInTheWindow(w, p, file, a, 1, Outcome::kSigbus, {})) << passes;
+    EXPECT_TRUE(pte_none(w.PteAt(p, a + kPage))) << passes;
     EXPECT_EQ(w.TryLoad(p, a + kPage), Outcome::kSigbus) << passes;
   }
 }
 
 enum class How { kLoad, kPrivateStore, kSharedStore };
 
-// A fault on page 1 of a file that is truncated to one page while the fault is at `point`.
-void FaultAgainstTruncate(std::string_view assignment, Point point, bool cached, How how) {
+// A fault on page 1 of a file that is truncated to one page while the fault stands before `lock` in
+// `function`.
+void FaultAgainstTruncate(std::string_view assignment, const char* function, const char* lock, bool cached,
+                          How how) {
   SCOPED_TRACE(testing::Message() << assignment << " cached " << cached << " how " << static_cast<int>(how));
   World w(WithSwitch(assignment));
   Process& p = w.Spawn();
@@ -136,14 +174,12 @@ void FaultAgainstTruncate(std::string_view assignment, Point point, bool cached,
   if (cached) w.ReadFile(file, 0, 2 * kPage);
   const Vaddr a = how == How::kSharedStore ? w.Shared(p, file, 2) : w.Private(p, file, 2);
   const uint32_t free = w.machine().frames.nr_free();
-  bool reached = false;
-  w.machine().points.On(point, [&] {
-    reached = true;
-    EXPECT_TRUE(vmtruncate(w.machine(), *file, kPage, kNoLimit));
-  });
-  const Outcome outcome = how == How::kLoad ? w.TryLoad(p, a + kPage) : w.TryStore(p, a + kPage);
-  EXPECT_TRUE(reached);
-  EXPECT_EQ(outcome, Outcome::kSigbus);
+  ASSERT_TRUE(w.Beside(
+      [&] {
+        const Write write = how == How::kLoad ? Write::kNo : Write::kYes;
+        EXPECT_EQ(w.machine().touch(p, a + kPage, 1, write).outcome, Outcome::kSigbus);
+      },
+      function, lock, [&] { EXPECT_TRUE(vmtruncate(w.machine(), *file, kPage, kNoLimit)); }));
   EXPECT_TRUE(pte_none(w.PteAt(p, a + kPage))) << "no pte past the end remains";
   EXPECT_FALSE(file->mapping.pages.contains(1));
   EXPECT_EQ(w.machine().frames.nr_free(), free + (cached ? 1 : 0)) << "the loser frees what it prepared";
@@ -155,8 +191,8 @@ void FaultAgainstTruncate(std::string_view assignment, Point point, bool cached,
 TEST(Scenario, M06_fault_against_truncate) {
   for (const bool cached : {false, true}) {
     for (const How how : {How::kLoad, How::kPrivateStore, How::kSharedStore}) {
-      FaultAgainstTruncate("truncate_race=truncate_count", Point::kFaultAfterLookup, cached, how);
-      FaultAgainstTruncate("truncate_race=page_lock", Point::kFaultBeforePageLock, cached, how);
+      FaultAgainstTruncate("truncate_race=truncate_count", "DoFault", "page_table_lock", cached, how);
+      FaultAgainstTruncate("truncate_race=page_lock", "find_lock_page", "page lock", cached, how);
     }
   }
 }
@@ -168,11 +204,14 @@ TEST(Scenario, M06_size_is_checked_under_the_page_lock) {
   const FilePtr file = w.NewFile(2 * kPage);
   w.ReadFile(file, 0, 2 * kPage);
   const Vaddr a = w.Private(p, file, 2);
-  w.machine().points.On(Point::kFaultBeforePageLock, [&] { file->i_size = kPage; });
-  EXPECT_EQ(w.machine().touch(p, a + kPage, 1, Write::kNo).outcome, Outcome::kSigbus);
+  ASSERT_TRUE(w.OnCpus({[&] {
+                          EXPECT_EQ(w.machine().touch(p, a + kPage, 1, Write::kNo).outcome, Outcome::kSigbus);
+                          EXPECT_TRUE(pte_none(w.PteAt(p, a + kPage)));
+                        },
+                        [&] { EXPECT_TRUE(vmtruncate(w.machine(), *file, kPage, kNoLimit)); }},
+                       {{0, "find_lock_page", "page lock"}, {1, "UnmapFrom", "i_shared_sem"}}));
   EXPECT_TRUE(pte_none(w.PteAt(p, a + kPage)));
-  file->i_size = 2 * kPage;
-  ASSERT_TRUE(w.Truncate(file, kPage));
+  EXPECT_FALSE(file->mapping.pages.contains(1));
 }
 
 // 2.6.18 tries again after any truncate of the file; the page is still there.
@@ -181,9 +220,9 @@ TEST(Scenario, M06_truncate_of_another_page) {
   Process& p = w.Spawn();
   const FilePtr file = w.NewFile(3 * kPage);
   const Vaddr a = w.Private(p, file, 3);
-  w.machine().points.On(Point::kFaultAfterLookup,
-                        [&] { EXPECT_TRUE(vmtruncate(w.machine(), *file, 2 * kPage, kNoLimit)); });
-  ASSERT_EQ(w.Store(p, a + kPage, "mine"), Outcome::kOk);
+  ASSERT_TRUE(w.Beside(
+      [&] { EXPECT_EQ(w.machine().store(p, a + kPage, AsBytes("mine")).outcome, Outcome::kOk); }, "DoFault",
+      "page_table_lock", [&] { EXPECT_TRUE(vmtruncate(w.machine(), *file, 2 * kPage, kNoLimit)); }));
   EXPECT_BYTES(w.Load(p, a + kPage, 8), "mine" + w.Original(file, kPage + 4, 4));
   EXPECT_EQ(p.mm->anon_rss, 1u);
 }
