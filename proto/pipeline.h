@@ -16,6 +16,7 @@
 #include <functional>
 #include <limits>
 #include <mutex>
+#include <new>
 #include <stop_token>
 #include <thread>
 #include <utility>
@@ -107,6 +108,16 @@ class Pipeline {
     error_ = std::move(error);
   }
 
+  // Out of memory on a thread of ours ends the job, not the process.
+  template <class Call>
+  static base::Result<void> Guarded(Call&& call) {
+    try {
+      return call();
+    } catch (const std::bad_alloc&) {
+      return std::unexpected(base::Error{base::Code::kNoMemory, "out of memory"});
+    }
+  }
+
   void Loop(unsigned worker, const std::stop_token& stop) {
     std::unique_lock lock(mutex_);
     for (;;) {
@@ -120,7 +131,7 @@ class Pipeline {
   void RunOne(unsigned worker, uint64_t number, std::unique_lock<std::mutex>& lock) {
     if (number < failed_number_) {
       lock.unlock();
-      auto result = work_(worker, slot(number));
+      auto result = Guarded([&] { return work_(worker, slot(number)); });
       lock.lock();
       if (!result) Fail(number, std::move(result).error());
     }
@@ -130,7 +141,7 @@ class Pipeline {
     while (finished_ < submitted_ && done(finished_) != 0) {
       if (finished_ < failed_number_) {
         lock.unlock();
-        auto result = finish_(slot(finished_));
+        auto result = Guarded([&] { return finish_(slot(finished_)); });
         lock.lock();
         if (!result) Fail(finished_, std::move(result).error());
       }

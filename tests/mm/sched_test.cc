@@ -27,6 +27,7 @@ struct Talk {
   }
   std::optional<Failure> Run(Scheduler& scheduler) {
     said.clear();
+    cpus.ClearTrace();
     return cpus.Run(jobs, scheduler);
   }
   Cpus cpus;

@@ -18,6 +18,29 @@ struct Job {
   uint64_t answer = 0;
 };
 
+TEST(Pipeline, out_of_memory_on_a_thread_is_an_error_of_the_job) {
+  for (const unsigned threads : {1, 3}) {
+    for (const bool in_work : {true, false}) {
+      const auto call = [](bool throws) -> Result<void> {
+        if (throws) throw std::bad_alloc();
+        return {};
+      };
+      image::Pipeline<Job> pipeline(
+          threads, [&](unsigned, Job& job) { return call(in_work && job.number == 5); },
+          [&](Job& job) { return call(!in_work && job.number == 5); });
+      for (uint64_t i = 0; i < 10; ++i) {
+        const auto next = pipeline.Next();
+        if (!next) break;
+        (*next)->number = i;
+        pipeline.Submit();
+      }
+      const auto drained = pipeline.Drain();
+      ASSERT_FALSE(drained);
+      EXPECT_EQ(drained.error().code, Code::kNoMemory);
+    }
+  }
+}
+
 TEST(Pipeline, finishes_in_order) {
   for (const unsigned threads : {1, 2, 5, 16}) {
     std::vector<uint64_t> finished;
