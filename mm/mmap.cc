@@ -226,7 +226,7 @@ SysResult<void> expand_stack(Vma& vma, Vaddr addr, uint64_t limit) {
   if (below != nullptr && addr < below->end + kStackGap) return Err(ENOMEM);
   const uint64_t grow = (vma.start - addr) / kPageSize;
   if (grow > vma.pgoff) return Err(ENOMEM);
-  mm.adjust_vma(&vma, addr, vma.end, vma.pgoff - grow);
+  mm.grow_down(vma, addr);
   return {};
 }
 
