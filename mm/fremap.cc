@@ -23,6 +23,10 @@ SysResult<void> InstallRange(Vma& vma, Vaddr addr, Vaddr end, Pgoff pgoff, bool 
       continue;
     }
     if (const SysResult<void> installed = install_page(vma, addr, *pfn); !installed) {
+      // A page that we brought in behind a truncate must not stay.
+      lock_page(machine.frames.at(*pfn));
+      drop_past_eof(machine, file, *pfn);
+      unlock_page(machine.frames.at(*pfn));
       machine.frames.put_page(*pfn);
       return installed;
     }
