@@ -97,9 +97,10 @@ Pfn EarlyCow(const Fault& f, Pfn page) {
 // A page that is about to be mapped where its index does not say: its ptes go on a chain.
 VmFault ConvertForNonlinear(Machine& machine, Pfn pfn, bool is_locked) {
   Page& page = machine.frames.at(pfn);
-  if (page_is_chained(page)) return 0;
+  // Under the page lock: who converts it just now may run out of memory, and take that back.
   if (!is_locked) lock_page(page);
-  const SysResult<void> converted = page_convert_anon(machine, pfn);
+  const SysResult<void> converted =
+      page_is_chained(page) ? SysResult<void>() : page_convert_anon(machine, pfn);
   if (!is_locked) unlock_page(page);
   return converted ? 0 : VM_FAULT_OOM;
 }

@@ -40,10 +40,12 @@ SysResult<void> install_page(Vma& vma, Vaddr addr, Pfn pfn) {
   MmStruct& mm = *vma.mm;
   Machine& machine = mm.machine;
   Page& page = machine.frames.at(pfn);
-  if (!page_is_chained(page) && page.index != linear_page_index(vma, addr)) {
+  if (page.index != linear_page_index(vma, addr)) {
     machine.points.Reach(Point::kInstallBeforePageLock);
+    // Whether it is on a chain is not asked before: who converts it just now may have to take that back.
     lock_page(page);
-    const SysResult<void> converted = page_convert_anon(machine, pfn);
+    const SysResult<void> converted =
+        page_is_chained(page) ? SysResult<void>() : page_convert_anon(machine, pfn);
     unlock_page(page);
     SYS_TRY_VOID(converted);
   }
