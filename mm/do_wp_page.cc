@@ -76,11 +76,20 @@ Locked LockForReuse(const Fault& f, Pfn pfn) {
 
 }  // namespace
 
+void DirtyAfterPte(Machine& machine, Pfn pfn) {
+  Page& page = machine.frames.at(pfn);
+  if (smp()) lock_page(page);
+  set_page_dirty(machine, pfn);
+  if (smp()) unlock_page(page);
+  machine.frames.put_page(pfn);
+}
+
 VmFault DoWpPage(const Fault& f) {
   Machine& machine = f.machine();
   const bool shared_writable = (f.vma.flags & (VM_WRITE | VM_SHARED)) == (VM_WRITE | VM_SHARED);
   const Pfn old_page = vm_normal_page(f.orig);
   bool reuse = false;
+  Pfn dirty_page = kNoPfn;
   if (old_page == kNoPfn) {
     reuse = shared_writable || (Planted(Bug::kZeroPageWritable) && pte_pfn(f.orig) == kZeroPfn);
   } else if (PageAnon(f.frames().at(old_page))) {
@@ -94,12 +103,14 @@ VmFault DoWpPage(const Fault& f) {
       unlock_page(f.frames().at(old_page));
     }
   } else if (shared_writable) {
-    set_page_dirty(machine, old_page);
+    dirty_page = old_page;
+    f.frames().get_page(dirty_page);
     reuse = true;
   }
   if (reuse) {
     ptep_set_bits(*f.entry, kPteYoung | kPteDirty | maybe_mkwrite(f.vma));
     f.mm.page_table_lock.unlock();
+    if (dirty_page != kNoPfn) DirtyAfterPte(machine, dirty_page);
     return VM_FAULT_WRITE;
   }
   if (old_page != kNoPfn) f.frames().get_page(old_page);

@@ -126,7 +126,11 @@ VmFault DoFault(const Fault& f, Pgoff index) {
     const Pfn cached = FilePage(f, index, &result);
     if (cached == kNoPfn) return result;
     const Pfn page = anon ? EarlyCow(f, cached) : cached;
-    if (!anon && f.is_write()) set_page_dirty(f.machine(), page);  // page_mkwrite
+    const bool dirties = !anon && f.is_write();  // page_mkwrite
+    if (dirties) {
+      set_page_dirty(f.machine(), page);
+      if (!page_lock) f.frames().get_page(page);
+    }
     f.machine().points.Reach(Point::kFaultAfterLookup);
     bool retry = false;
     bool installed = false;
@@ -146,6 +150,9 @@ VmFault DoFault(const Fault& f, Pgoff index) {
       DropIfPastEof(f, cached);
     }
     if (!installed) f.frames().put_page(page == kNoPfn ? cached : page);
+    if (dirties && !page_lock) {
+      installed ? DirtyAfterPte(f.machine(), page) : f.frames().put_page(page);
+    }
     if (failed != 0) return failed;
     if (anon) f.frames().put_page(cached);
     if (!retry) return result | (anon ? VM_FAULT_WRITE : 0);
