@@ -72,8 +72,12 @@ SysResult<void> writepage(Machine& machine, File& file, Pfn pfn) {
 }
 
 void zero_cached(Machine& machine, File& file, Pgoff index, size_t from, size_t to) {
-  if (shmem_zero_swapped(machine, file.mapping, index, from, to)) return;
-  const Pfn pfn = find_lock_page(machine, file.mapping, index);
+  Pfn pfn = kNoPfn;
+  do {
+    if (shmem_zero_swapped(machine, file.mapping, index, from, to)) return;
+    pfn = find_lock_page(machine, file.mapping, index);
+    // Reclaim may have been faster.
+  } while (pfn == kNoPfn && shmem_is_swapped(file.mapping, index));
   if (pfn == kNoPfn) return;
   uses(machine.frames.bytes(pfn), true);
   std::memset(machine.frames.bytes(pfn) + from, 0, to - from);
