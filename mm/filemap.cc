@@ -109,6 +109,14 @@ Pfn find_get_next_page(Machine& machine, Mapping& mapping, Pgoff* next, Pgoff en
   return found->second;
 }
 
+bool holds_nothing(Mapping& mapping, Pgoff first, Pgoff end) {
+  Guard guard(mapping.tree_lock);
+  const auto page = mapping.pages.lower_bound(first);
+  const auto slot = mapping.swapped.lower_bound(first);
+  return (page == mapping.pages.end() || page->first >= end) &&
+         (slot == mapping.swapped.end() || slot->first >= end);
+}
+
 Pfn find_lock_page(Machine& machine, Mapping& mapping, Pgoff index) {
   for (;;) {
     const Pfn pfn = find_get_page(machine, mapping, index);
@@ -278,6 +286,41 @@ SysResult<void> ReadFromDisk(Machine& machine, File& file, Pgoff index, Pfn pfn)
 
 }  // namespace
 
+namespace {
+
+// A page that is not cached: from swap, from disk, or made. kNoPfn: somebody else was first.
+SysResult<Pfn> BringIn(Machine& machine, File& file, Pgoff index, bool* major) {
+  ReadGuard guard(file.mapping.invalidate_lock);
+  if (file.kind() == FileKind::kShmem) {
+    const SysResult<Pfn> swapped = shmem_swapin(machine, file.mapping, index);
+    if (!swapped) return swapped;
+    if (*swapped != kNoPfn) {
+      if (major != nullptr) *major = true;
+      return swapped;
+    }
+  }
+  bool again = false;
+  const Pfn pfn = NewCachePage(machine, file, index, &again);
+  if (again) return kNoPfn;
+  if (pfn == kNoPfn) return Err(ENOMEM);
+  Page& page = machine.frames.at(pfn);
+  if (file.disk() != nullptr) {
+    if (const SysResult<void> read = ReadFromDisk(machine, file, index, pfn); !read) {
+      remove_from_page_cache(machine, pfn);
+      unlock_page(page);
+      machine.frames.put_page(pfn);
+      return std::unexpected(read.error());
+    }
+    ++machine.vmstat.pgpgin;
+    if (major != nullptr) *major = true;
+  }
+  page.flags |= PG_uptodate;
+  unlock_page(page);
+  return pfn;
+}
+
+}  // namespace
+
 SysResult<Pfn> read_cache_page(Machine& machine, File& file, Pgoff index, bool* major) {
   for (;;) {
     const Pfn cached = find_get_page(machine, file.mapping, index);
@@ -286,32 +329,8 @@ SysResult<Pfn> read_cache_page(Machine& machine, File& file, Pgoff index, bool* 
       machine.frames.put_page(cached);
       continue;
     }
-    if (file.kind() == FileKind::kShmem) {
-      const SysResult<Pfn> swapped = shmem_swapin(machine, file.mapping, index);
-      if (!swapped) return swapped;
-      if (*swapped != kNoPfn) {
-        if (major != nullptr) *major = true;
-        return swapped;
-      }
-    }
-    bool again = false;
-    const Pfn pfn = NewCachePage(machine, file, index, &again);
-    if (again) continue;
-    if (pfn == kNoPfn) return Err(ENOMEM);
-    Page& page = machine.frames.at(pfn);
-    if (file.disk() != nullptr) {
-      if (const SysResult<void> read = ReadFromDisk(machine, file, index, pfn); !read) {
-        remove_from_page_cache(machine, pfn);
-        unlock_page(page);
-        machine.frames.put_page(pfn);
-        return std::unexpected(read.error());
-      }
-      ++machine.vmstat.pgpgin;
-      if (major != nullptr) *major = true;
-    }
-    page.flags |= PG_uptodate;
-    unlock_page(page);
-    return pfn;
+    const Pfn pfn = SYS_TRY(BringIn(machine, file, index, major));
+    if (pfn != kNoPfn) return pfn;
   }
 }
 

@@ -116,6 +116,7 @@ class RwSemaphore {
   int32_t holders_ = 0;  // -1: a writer
 };
 using MmapSem = RwSemaphore<LockClass::kMmapSem>;
+using InvalidateLock = RwSemaphore<LockClass::kInvalidate>;
 
 template <class L>
 class [[nodiscard]] Guard {
