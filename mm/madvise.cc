@@ -49,19 +49,33 @@ SysResult<void> AdviseVma(MmStruct& mm, Vma* vma, Vaddr start, Vaddr end, int ad
 
 }  // namespace
 
+namespace {
+
+SysResult<void> Advise(MmStruct& mm, Vaddr addr, Vaddr end, int advice) {
+  const SysResult<bool> hole = ForEachPiece(mm, addr, end, [&](Vma* vma, Vaddr start, Vaddr stop) {
+    return AdviseVma(mm, vma, start, stop, advice);
+  });
+  if (!hole) return std::unexpected(hole.error());
+  return *hole ? SysResult<void>(Err(ENOMEM)) : SysResult<void>();
+}
+
+}  // namespace
+
 SysResult<void> sys_madvise(MmStruct& mm, Vaddr addr, uint64_t length, int advice) {
   static constexpr int kKnown[] = {MADV_DONTNEED, MADV_DONTFORK, MADV_DOFORK, MADV_NORMAL, MADV_PAGEOUT};
   if (std::ranges::find(kKnown, advice) == std::end(kKnown)) return Err(EINVAL);
   if (!base::IsPageAligned(addr) || addr > TASK_SIZE || length > TASK_SIZE - addr) return Err(EINVAL);
   if (length == 0) return {};
   const Vaddr end = addr + base::PageAlignUp(length);
+  // What changes no vma runs beside faults (madvise_need_mmap_write).
+  if (advice == MADV_DONTNEED || advice == MADV_PAGEOUT) {
+    ReadGuard guard(mm.mmap_sem);
+    return Advise(mm, addr, end, advice);
+  }
   Guard guard(mm.mmap_sem);
-  const SysResult<bool> hole = ForEachPiece(mm, addr, end, [&](Vma* vma, Vaddr start, Vaddr stop) {
-    return AdviseVma(mm, vma, start, stop, advice);
-  });
-  if (advice != MADV_DONTNEED && advice != MADV_PAGEOUT) vma_merge_around(mm, addr, end);
-  if (!hole) return std::unexpected(hole.error());
-  return *hole ? SysResult<void>(Err(ENOMEM)) : SysResult<void>();
+  SysResult<void> result = Advise(mm, addr, end, advice);
+  vma_merge_around(mm, addr, end);
+  return result;
 }
 
 SysResult<void> sys_msync(MmStruct& mm, Vaddr addr, uint64_t length, int flags) {
