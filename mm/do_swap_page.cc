@@ -25,6 +25,17 @@ bool MapSwapped(const Fault& f, Pfn pfn, SwpEntry entry) {
   return write_left;
 }
 
+// What it means that the entry's page could not be had: nothing, where the entry has changed meanwhile; or
+// where its slot, which nobody used then, is used now: the entry has gone, and come back for another page.
+VmFault NotRead(const Fault& f, SwpEntry entry, int err) {
+  Guard guard(f.mm.page_table_lock);
+  if (*f.entry != f.orig) return VM_FAULT_MINOR;
+  if (err != EINVAL) return VM_FAULT_OOM;
+  Guard swap_guard(f.machine().swap_lock);
+  const SwapArea* swap = f.machine().swap.get();
+  return swap != nullptr && swap->valid(entry) ? VM_FAULT_MINOR : VM_FAULT_SIGBUS;
+}
+
 }  // namespace
 
 VmFault DoSwapPage(const Fault& f) {
@@ -33,11 +44,7 @@ VmFault DoSwapPage(const Fault& f) {
   bool major = false;
   const SysResult<Pfn> read = read_swap_cache(machine, entry, &major);
   VmFault result = major ? VM_FAULT_MAJOR : VM_FAULT_MINOR;
-  // Not to be had, or a bad entry; or somebody else brought it in meanwhile.
-  if (!read) {
-    if (pte_read(*f.entry) != f.orig) return result;
-    return read.error().err == EINVAL ? VM_FAULT_SIGBUS : VM_FAULT_OOM;
-  }
+  if (!read) return NotRead(f, entry, read.error().err);
   const Pfn pfn = *read;
   Page& page = f.frames().at(pfn);
   lock_page(page);

@@ -105,6 +105,24 @@ void AddSwapIn(std::vector<Spec>* races) {
       }));
 }
 
+// While a thread waits for the page, its entry comes to name another page in the same slot.
+void AddSlotUsedAgain(std::vector<Spec>* races) {
+  races->push_back(Against(
+      "M23_swapin_of_a_slot_that_is_used_again",
+      [](World& w) {
+        SharedPageInSwap(w);
+        w.Thread(w.p(0));
+      },
+      LoadBy(2, "ox"),
+      [](World& w) {
+        w.Store(w.p(0), kBase, 'x');
+        ExitOf1(w);
+        const mm::Pte pte = *w.p(0).mm->pgtable.find(kBase);
+        if (mm::pte_present(pte)) w.Reclaim(mm::pte_pfn(pte));
+      },
+      LoadBy(0, "x")));
+}
+
 void AddSwapOut(std::vector<Spec>* races) {
   races->push_back(
       Against("swap_out_against_store", OnePage, StoreBy(0, kBase, 'x'), ReclaimIt, LoadBy(0, "x")));
@@ -225,6 +243,7 @@ void AddSwapOff(std::vector<Spec>* races) {
 
 void AddSwapRaces(std::vector<Spec>* races) {
   AddSwapIn(races);
+  AddSlotUsedAgain(races);
   AddSwapOut(races);
   AddPressure(races);
   AddSwapOff(races);
