@@ -1,5 +1,6 @@
 // A fault on a swap entry (spec B6).
 #include "mm/fault_paths.h"
+#include "mm/planted.h"
 #include "mm/rmap.h"
 
 namespace mm {
@@ -49,15 +50,15 @@ VmFault DoSwapPage(const Fault& f) {
   Page& page = f.frames().at(pfn);
   lock_page(page);
   // Until it was locked the page could leave the swap cache, and its slot could come to hold something else.
-  if (!page.swapcache() || page.slot != entry) {
-    unlock_page(page);
+  if ((!page.swapcache() || page.slot != entry) && !Planted(Bug::kSwapinNoCacheRecheck)) {
+    if (!Planted(Bug::kSwapinKeepsPageLock)) unlock_page(page);
     machine.frames.put_page(pfn);
     return result;
   }
   machine.points.Reach(Point::kSwapinBeforeRevalidate);
   f.mm.page_table_lock.lock();
   bool write_left = false;
-  if (*f.entry == f.orig) {
+  if (*f.entry == f.orig || Planted(Bug::kSwapinNoRecheck)) {
     if (page.uptodate()) {
       write_left = MapSwapped(f, pfn, entry);
     } else {

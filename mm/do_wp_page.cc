@@ -34,9 +34,11 @@ VmFault CowBreak(const Fault& f, Pfn old_page) {
     page_remove_rmap(machine, old_page, f.mm, f.addr);
   };
   f.mm.page_table_lock.lock();
-  const bool won = *f.entry == f.orig;
+  const bool won = *f.entry == f.orig || Planted(Bug::kCowNoRecheck);
+  const CowRmapOrder order =
+      Planted(Bug::kRmapBeforePte) ? CowRmapOrder::kBeforePte : machine.sem().cow_rmap_order;
   if (won) {
-    if (machine.sem().cow_rmap_order == CowRmapOrder::kBeforePte) {
+    if (order == CowRmapOrder::kBeforePte) {
       drop_old_rmap();
       machine.points.Reach(Point::kCowBetweenPteAndRmap);
     }
@@ -44,7 +46,7 @@ VmFault CowBreak(const Fault& f, Pfn old_page) {
     ptep_get_and_clear(*f.entry);  // ptep_clear_flush: nobody goes on with the old page
     page_add_new_anon_rmap(machine, copy, f.vma, f.addr);
     set_pte(*f.entry, mk_pte(copy, kPteYoung | kPteDirty | maybe_mkwrite(f.vma) | ProtBits(f.vma)));
-    if (machine.sem().cow_rmap_order == CowRmapOrder::kAfterPte) {
+    if (order == CowRmapOrder::kAfterPte) {
       machine.points.Reach(Point::kCowBetweenPteAndRmap);
       drop_old_rmap();
     }
@@ -58,10 +60,12 @@ VmFault CowBreak(const Fault& f, Pfn old_page) {
 
 // The page lock, which decides on reuse. Requires: page_table_lock is held. Where somebody holds the page
 // lock, page_table_lock is given up while we wait.
-enum class Locked : uint8_t { kYes, kCopyInstead, kPteChanged };
+enum class Locked : uint8_t { kYes, kCopyInstead, kPteChanged, kNotAsked };
 Locked LockForReuse(const Fault& f, Pfn pfn) {
   Page& page = f.frames().at(pfn);
   if (trylock_page(page)) return Locked::kYes;
+  if (Planted(Bug::kReuseWithoutPageLock))
+    return page.mapcount > 1 ? Locked::kCopyInstead : Locked::kNotAsked;
   if (f.machine().sem().wp_contended == WpContended::kCopy) return Locked::kCopyInstead;
   f.frames().get_page(pfn);
   f.mm.page_table_lock.unlock();
@@ -78,9 +82,11 @@ Locked LockForReuse(const Fault& f, Pfn pfn) {
 
 void DirtyAfterPte(Machine& machine, Pfn pfn) {
   Page& page = machine.frames.at(pfn);
-  if (smp()) lock_page(page);
-  set_page_dirty(machine, pfn);
-  if (smp()) unlock_page(page);
+  if (!Planted(Bug::kDirtyBeforePte)) {
+    if (smp()) lock_page(page);
+    set_page_dirty(machine, pfn);
+    if (smp()) unlock_page(page);
+  }
   machine.frames.put_page(pfn);
 }
 
@@ -98,11 +104,13 @@ VmFault DoWpPage(const Fault& f) {
       f.mm.page_table_lock.unlock();
       return VM_FAULT_MINOR;
     }
+    if (locked == Locked::kNotAsked) reuse = true;
     if (locked == Locked::kYes) {
       reuse = reuse_swap_page(machine, old_page);
       unlock_page(f.frames().at(old_page));
     }
   } else if (shared_writable) {
+    if (Planted(Bug::kDirtyBeforePte)) set_page_dirty(machine, old_page);
     dirty_page = old_page;
     f.frames().get_page(dirty_page);
     reuse = true;

@@ -1,6 +1,7 @@
 #include "mm/fault.h"
 
 #include "mm/fault_paths.h"
+#include "mm/planted.h"
 #include "mm/rmap.h"
 
 namespace mm {
@@ -27,7 +28,7 @@ VmFault DoAnonymousPage(const Fault& f) {
   f.vma.anon_vma = true;
   f.frames().at(pfn).flags |= PG_uptodate;
   Guard guard(f.mm.page_table_lock);
-  if (!pte_none(*f.entry)) {
+  if (!pte_none(*f.entry) && !Planted(Bug::kAnonFaultNoRecheck)) {
     f.frames().put_page(pfn);
     return VM_FAULT_MINOR;
   }
@@ -59,7 +60,7 @@ Pfn FilePage(const Fault& f, Pgoff index, VmFault* result) {
     f.frames().put_page(*read);
     const Pfn pfn = find_lock_page(f.machine(), file.mapping, index);
     if (pfn == kNoPfn) continue;  // it was truncated or dropped meanwhile: look again
-    if (index < file.size_pages()) return pfn;
+    if (Planted(Bug::kFaultIgnoresSize) || index < file.size_pages()) return pfn;
     drop_past_eof(f.machine(), file, pfn);
     unlock_page(f.frames().at(pfn));
     f.frames().put_page(pfn);
@@ -68,7 +69,7 @@ Pfn FilePage(const Fault& f, Pgoff index, VmFault* result) {
 
 // Installs `pfn`, whose reference becomes the pte's, if the pte is still as the fault found it.
 bool InstallFilePage(const Fault& f, Pfn pfn, bool anon) {
-  if (*f.entry != f.orig) return false;
+  if (*f.entry != f.orig && !Planted(Bug::kFileFaultNoRecheck)) return false;
   uint64_t bits = kPteYoung | ProtBits(f.vma);
   if (f.is_write()) bits |= kPteDirty | maybe_mkwrite(f.vma);
   if (!f.is_write() && f.vma.is_shared() && !vma_wants_writenotify(f.vma)) bits |= maybe_mkwrite(f.vma);
@@ -141,7 +142,7 @@ VmFault DoFault(const Fault& f, Pgoff index) {
     if (failed == 0) {
       Guard guard(f.mm.page_table_lock);
       uses(&mapping.truncate_count, false);
-      retry = !page_lock && mapping.truncate_count != sequence;
+      retry = !page_lock && mapping.truncate_count != sequence && !Planted(Bug::kTruncateCountIgnored);
       installed = !retry && InstallFilePage(f, page, anon);
     }
     if (page_lock) {

@@ -5,6 +5,7 @@
 #include "mm/fault.h"
 #include "mm/file.h"
 #include "mm/machine.h"
+#include "mm/planted.h"
 
 namespace mm {
 namespace {
@@ -182,7 +183,8 @@ bool remove_mapping(Machine& machine, Pfn pfn) {
     Guard guard(mapping->tree_lock);
     uses(&page.count, false);
     uses(&page.flags, false);
-    if (page.count != 2 || page.dirty() || (page.flags & PG_writeback) != 0) return false;
+    const bool used = page.count != 2 && !Planted(Bug::kRemovesUsedPage);
+    if (used || page.dirty() || (page.flags & PG_writeback) != 0) return false;
     delete_from_page_cache(machine, *mapping, pfn);
   }
   machine.frames.put_page(pfn);

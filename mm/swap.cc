@@ -295,7 +295,7 @@ namespace {
 SwpEntry TakeSlot(Machine& machine, Pfn pfn) {
   Guard guard(machine.swap_lock);
   const SwpEntry slot = machine.swap == nullptr ? kNoSlot : machine.swap->Take(pfn);
-  if (slot != kNoSlot) machine.swap->AddUser(slot);
+  if (slot != kNoSlot && !Planted(Bug::kSlotUserLate)) machine.swap->AddUser(slot);
   return slot;
 }
 
@@ -313,7 +313,8 @@ bool shmem_writepage(Machine& machine, Pfn pfn) {
     moved = shmem_to_swap(machine, pfn, slot);
   }
   Guard guard(machine.swap_lock);
-  if (!moved) machine.swap->DropUser(slot);
+  if (moved && Planted(Bug::kSlotUserLate)) machine.swap->AddUser(slot);
+  if (!moved && !Planted(Bug::kSlotUserLate)) machine.swap->DropUser(slot);
   machine.swap->SetCached(slot, kNoPfn);
   return moved;
 }

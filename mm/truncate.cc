@@ -92,12 +92,16 @@ SysResult<void> vmtruncate(Machine& machine, File& file, uint64_t size, uint64_t
       machine.sem().cow_survives_truncate == CowSurvivesTruncate::kYes || Planted(Bug::kTruncateSkipsZap)
           ? EvenCows::kNo
           : EvenCows::kYes;
-  file.i_size_write(size);  // Before any unmapping: a fault that looks now must not map what goes (INV-M4).
+  if (!Planted(Bug::kTruncateSizeLast))
+    file.i_size_write(size);  // Before any unmapping: a fault that looks now must not map what goes (INV-M4).
   UnmapFrom(machine, file, first_gone, even_cows);
   machine.points.Reach(Point::kTruncateAfterFirstUnmap);
   if (size % kPageSize != 0) zero_cached(machine, file, size / kPageSize, size % kPageSize, kPageSize);
   truncate_inode_pages_range(machine, file, first_gone, ~Pgoff{0});
-  if (machine.sem().truncate_passes == TruncatePasses::kTwo) UnmapFrom(machine, file, first_gone, even_cows);
+  if (machine.sem().truncate_passes == TruncatePasses::kTwo && !Planted(Bug::kTruncateOnePass)) {
+    UnmapFrom(machine, file, first_gone, even_cows);
+  }
+  if (Planted(Bug::kTruncateSizeLast)) file.i_size_write(size);
   // Last: until now a fault that had seen the old size could still read the old bytes.
   uses(file.disk(), true);
   if (file.disk() != nullptr) SYS_TRY_VOID(file.disk()->Truncate(size));
@@ -133,7 +137,8 @@ SysResult<void> punch_hole(Machine& machine, File& file, uint64_t offset, uint64
   truncate_inode_pages_range(machine, file, first, last);
   // And after it: until then a dirty page could still be written back.
   uses(file.disk(), true);
-  if (smp() && file.disk() != nullptr) SYS_TRY_VOID(file.disk()->PunchHole(first, last));
+  if (smp() && file.disk() != nullptr && !Planted(Bug::kPunchMediumOnce))
+    SYS_TRY_VOID(file.disk()->PunchHole(first, last));
   return {};
 }
 

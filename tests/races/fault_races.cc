@@ -169,14 +169,16 @@ Spec WpContended(std::string name, mm::WpContended contended) {
   Semantics semantics;
   semantics.wp_contended = contended;
   Spec spec = Against(
-      std::move(name), SharedPage, StoreBy(0, kBase, 'x'),
+      std::move(name), SharedPage, StoreBy(0, kBase + 1, 'x'),
       [](World& w) {
         w.Reclaim(w.pfn);  // holds the page lock
         w.Store(w.p(1), kBase, 'y');
       },
       [](World& w) {
-        w.ExpectByte(w.p(0), kBase, "x");
+        w.ExpectByte(w.p(0), kBase, "o");
+        w.ExpectByte(w.p(0), kBase + 1, "x");
         w.ExpectByte(w.p(1), kBase, "y");
+        w.ExpectByte(w.p(1), kBase + 1, std::string(1, '\0'));
       },
       semantics);
   spec.swap_pages = 4;
@@ -290,6 +292,10 @@ void AddFaultRaces(std::vector<Spec>* races) {
   races->push_back(FaultAgainstFaultShared());
   races->push_back(FaultAgainstTruncate("M06_load_against_truncate", {}, true, false));
   races->push_back(FaultAgainstTruncate("M05_store_against_truncate", {}, true, true));
+  Semantics one_pass;
+  one_pass.truncate_passes = mm::TruncatePasses::kOne;
+  races->push_back(FaultAgainstTruncate("M05_store_against_truncate_in_one_pass", one_pass, true, true));
+  races->back().broken = true;  // the copy that a fault was about to map survives
   races->push_back(FaultAgainstTruncate("M06_shared_load_against_truncate", {}, false, false));
   races->push_back(FaultAgainstTruncate("M06_shared_store_against_truncate", {}, false, true));
   races->push_back(FaultAgainstTruncate("M06_load_against_truncate_k18", K18Truncate(), true, false));

@@ -145,6 +145,15 @@ void AddCalls(std::vector<Spec>* races) {
       }));
 }
 
+// A fault that takes no page lock meets a page that leaves the cache.
+void AddGeneration18(std::vector<Spec>* races) {
+  races->push_back(
+      Against("drop_caches_against_store_k18", SharedFile, Both(Sync, Drop), StoreX, OnDisk(0, 'x')));
+  races->back().semantics.truncate_race = mm::TruncateRace::kTruncateCount;
+  races->push_back(Against("fsync_against_store_k18", DirtyFile, Sync, StoreX, OnDisk(0, 'x')));
+  races->back().semantics.truncate_race = mm::TruncateRace::kTruncateCount;
+}
+
 // Behind the end of a file of a page and a half there is nothing to read, whatever a shared mapping stored
 // there.
 void AddEndOfFile(std::vector<Spec>* races) {
@@ -181,6 +190,7 @@ void AddEndOfFile(std::vector<Spec>* races) {
 void AddFileRaces(std::vector<Spec>* races) {
   AddWriteback(races);
   AddCalls(races);
+  AddGeneration18(races);
   AddEndOfFile(races);
 }
 

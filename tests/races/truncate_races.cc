@@ -133,6 +133,25 @@ void AddUnmaps(std::vector<Spec>* races) {
       IsCut));
 }
 
+// Page 1 moves into a vma that a truncate looks at before the one that it comes from.
+void AddMove(std::vector<Spec>* races) {
+  races->push_back(Against(
+      "truncate_against_mremap_into_a_vma",
+      [](World& w) {
+        w.file = w.NewFile(2);
+        w.MapPrivate(w.Spawn(), kBase + 16 * kPage, 1, w.file);
+        w.MapPrivate(w.p(0), kBase + kPage, 1, w.file, 1);
+        w.Store(w.p(0), kBase + kPage, 'c');
+      },
+      Cut,
+      [](World& w) {
+        (void)mm::sys_mremap(*w.p(0).mm, kBase + kPage, kPage, kPage, MREMAP_MAYMOVE | MREMAP_FIXED,
+                             kBase + 17 * kPage);
+      },
+      [](World& w) { w.ExpectByte(w.p(0), kBase + 17 * kPage, "!"); }));
+  races->back().semantics.truncate_passes = mm::TruncatePasses::kOne;
+}
+
 void AddContents(std::vector<Spec>* races) {
   races->push_back(Against(
       "truncate_against_cow_break", TwoMappings, Cut, [](World& w) { w.Store(w.p(0), kBase + kPage, 'x'); },
@@ -241,6 +260,7 @@ void AddPunches(std::vector<Spec>* races) {
 void AddTruncateRaces(std::vector<Spec>* races) {
   AddMaps(races);
   AddUnmaps(races);
+  AddMove(races);
   AddContents(races);
   AddPunches(races);
 }
