@@ -78,6 +78,7 @@ const char* LockName(LockClass lock) {
     case LockClass::kFreezer: return "freezer";
     case LockClass::kInodeMutex: return "i_mutex";
     case LockClass::kMmapSem: return "mmap_sem";
+    case LockClass::kInvalidate: return "invalidate_lock";
     case LockClass::kPageLock: return "page lock";
     case LockClass::kISharedSem: return "i_shared_sem";
     case LockClass::kPageTableLock: return "page_table_lock";

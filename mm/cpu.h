@@ -67,6 +67,7 @@ enum class LockClass : uint8_t {
   kFreezer,        // of checkpoints, held by every call while it runs
   kInodeMutex,     // i_mutex
   kMmapSem,        // mmap_sem
+  kInvalidate,     // invalidate_lock of a file (2.6.34 has none: see punch_hole)
   kPageLock,       // PG_locked
   kISharedSem,     // i_shared_sem
   kPageTableLock,  // page_table_lock

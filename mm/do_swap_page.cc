@@ -1,5 +1,6 @@
 // A fault on a swap entry (spec B6).
 #include "mm/fault_paths.h"
+#include "mm/planted.h"
 #include "mm/rmap.h"
 
 namespace mm {
@@ -25,6 +26,17 @@ bool MapSwapped(const Fault& f, Pfn pfn, SwpEntry entry) {
   return write_left;
 }
 
+// What it means that the entry's page could not be had: nothing, where the entry has changed meanwhile; or
+// where its slot, which nobody used then, is used now: the entry has gone, and come back for another page.
+VmFault NotRead(const Fault& f, SwpEntry entry, int err) {
+  Guard guard(f.mm.page_table_lock);
+  if (*f.entry != f.orig) return VM_FAULT_MINOR;
+  if (err != EINVAL) return VM_FAULT_OOM;
+  Guard swap_guard(f.machine().swap_lock);
+  const SwapArea* swap = f.machine().swap.get();
+  return swap != nullptr && swap->valid(entry) ? VM_FAULT_MINOR : VM_FAULT_SIGBUS;
+}
+
 }  // namespace
 
 VmFault DoSwapPage(const Fault& f) {
@@ -33,23 +45,19 @@ VmFault DoSwapPage(const Fault& f) {
   bool major = false;
   const SysResult<Pfn> read = read_swap_cache(machine, entry, &major);
   VmFault result = major ? VM_FAULT_MAJOR : VM_FAULT_MINOR;
-  // Not to be had, or a bad entry; or somebody else brought it in meanwhile.
-  if (!read) {
-    if (pte_read(*f.entry) != f.orig) return result;
-    return read.error().err == EINVAL ? VM_FAULT_SIGBUS : VM_FAULT_OOM;
-  }
+  if (!read) return NotRead(f, entry, read.error().err);
   const Pfn pfn = *read;
   Page& page = f.frames().at(pfn);
   lock_page(page);
   // Until it was locked the page could leave the swap cache, and its slot could come to hold something else.
-  if (!page.swapcache() || page.slot != entry) {
-    unlock_page(page);
+  if ((!page.swapcache() || page.slot != entry) && !Planted(Bug::kSwapinNoCacheRecheck)) {
+    if (!Planted(Bug::kSwapinKeepsPageLock)) unlock_page(page);
     machine.frames.put_page(pfn);
     return result;
   }
   f.mm.page_table_lock.lock();
   bool write_left = false;
-  if (*f.entry == f.orig) {
+  if (*f.entry == f.orig || Planted(Bug::kSwapinNoRecheck)) {
     if (page.uptodate()) {
       write_left = MapSwapped(f, pfn, entry);
     } else {

@@ -45,14 +45,20 @@ VmFault CowBreak(const Fault& f, Pfn old_page) {
   };
   f.mm.page_table_lock.lock();
   PrefetchNext(f);
-  const bool won = *f.entry == f.orig;
+  const bool won = *f.entry == f.orig || Planted(Bug::kCowNoRecheck);
+  const CowRmapOrder order =
+      Planted(Bug::kRmapBeforePte) ? CowRmapOrder::kBeforePte : machine.sem().cow_rmap_order;
   if (won) {
-    if (machine.sem().cow_rmap_order == CowRmapOrder::kBeforePte) drop_old_rmap();
+    if (order == CowRmapOrder::kBeforePte) {
+      drop_old_rmap();
+    }
     if (old_page == kNoPfn) ++f.mm.anon_rss;
     ptep_get_and_clear(*f.entry);  // ptep_clear_flush: nobody goes on with the old page
     page_add_new_anon_rmap(machine, copy, f.vma, f.addr);
     set_pte(*f.entry, mk_pte(copy, kPteYoung | kPteDirty | maybe_mkwrite(f.vma) | ProtBits(f.vma)));
-    if (machine.sem().cow_rmap_order == CowRmapOrder::kAfterPte) drop_old_rmap();
+    if (order == CowRmapOrder::kAfterPte) {
+      drop_old_rmap();
+    }
   }
   f.mm.page_table_lock.unlock();
   if (won && old_page != kNoPfn) frames.put_page(old_page);  // the pte's reference
@@ -63,10 +69,12 @@ VmFault CowBreak(const Fault& f, Pfn old_page) {
 
 // The page lock, which decides on reuse. Requires: page_table_lock is held. Where somebody holds the page
 // lock, page_table_lock is given up while we wait.
-enum class Locked : uint8_t { kYes, kCopyInstead, kPteChanged };
+enum class Locked : uint8_t { kYes, kCopyInstead, kPteChanged, kNotAsked };
 Locked LockForReuse(const Fault& f, Pfn pfn) {
   Page& page = f.frames().at(pfn);
   if (trylock_page(page)) return Locked::kYes;
+  if (Planted(Bug::kReuseWithoutPageLock))
+    return page.mapcount > 1 ? Locked::kCopyInstead : Locked::kNotAsked;
   if (f.machine().sem().wp_contended == WpContended::kCopy) return Locked::kCopyInstead;
   f.frames().get_page(pfn);
   f.mm.page_table_lock.unlock();
@@ -80,11 +88,22 @@ Locked LockForReuse(const Fault& f, Pfn pfn) {
 
 }  // namespace
 
+void DirtyAfterPte(Machine& machine, Pfn pfn) {
+  Page& page = machine.frames.at(pfn);
+  if (!Planted(Bug::kDirtyBeforePte)) {
+    if (smp()) lock_page(page);
+    set_page_dirty(machine, pfn);
+    if (smp()) unlock_page(page);
+  }
+  machine.frames.put_page(pfn);
+}
+
 VmFault DoWpPage(const Fault& f) {
   Machine& machine = f.machine();
   const bool shared_writable = (f.vma.flags & (VM_WRITE | VM_SHARED)) == (VM_WRITE | VM_SHARED);
   const Pfn old_page = vm_normal_page(f.orig);
   bool reuse = false;
+  Pfn dirty_page = kNoPfn;
   if (old_page == kNoPfn) {
     reuse = shared_writable || (Planted(Bug::kZeroPageWritable) && pte_pfn(f.orig) == kZeroPfn);
   } else if (PageAnon(f.frames().at(old_page))) {
@@ -93,17 +112,21 @@ VmFault DoWpPage(const Fault& f) {
       f.mm.page_table_lock.unlock();
       return VM_FAULT_MINOR;
     }
+    if (locked == Locked::kNotAsked) reuse = true;
     if (locked == Locked::kYes) {
       reuse = reuse_swap_page(machine, old_page);
       unlock_page(f.frames().at(old_page));
     }
   } else if (shared_writable) {
-    set_page_dirty(machine, old_page);
+    if (Planted(Bug::kDirtyBeforePte)) set_page_dirty(machine, old_page);
+    dirty_page = old_page;
+    f.frames().get_page(dirty_page);
     reuse = true;
   }
   if (reuse) {
     ptep_set_bits(*f.entry, kPteYoung | kPteDirty | maybe_mkwrite(f.vma));
     f.mm.page_table_lock.unlock();
+    if (dirty_page != kNoPfn) DirtyAfterPte(machine, dirty_page);
     return VM_FAULT_WRITE;
   }
   if (old_page != kNoPfn) f.frames().get_page(old_page);

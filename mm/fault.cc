@@ -1,6 +1,7 @@
 #include "mm/fault.h"
 
 #include "mm/fault_paths.h"
+#include "mm/planted.h"
 #include "mm/rmap.h"
 
 namespace mm {
@@ -27,7 +28,7 @@ VmFault DoAnonymousPage(const Fault& f) {
   f.vma.anon_vma = true;
   f.frames().at(pfn).flags |= PG_uptodate;
   Guard guard(f.mm.page_table_lock);
-  if (!pte_none(*f.entry)) {
+  if (!pte_none(*f.entry) && !Planted(Bug::kAnonFaultNoRecheck)) {
     f.frames().put_page(pfn);
     return VM_FAULT_MINOR;
   }
@@ -59,7 +60,7 @@ Pfn FilePage(const Fault& f, Pgoff index, VmFault* result) {
     f.frames().put_page(*read);
     const Pfn pfn = find_lock_page(f.machine(), file.mapping, index);
     if (pfn == kNoPfn) continue;  // it was truncated or dropped meanwhile: look again
-    if (index < file.size_pages()) return pfn;
+    if (Planted(Bug::kFaultIgnoresSize) || index < file.size_pages()) return pfn;
     drop_past_eof(f.machine(), file, pfn);
     unlock_page(f.frames().at(pfn));
     f.frames().put_page(pfn);
@@ -68,7 +69,7 @@ Pfn FilePage(const Fault& f, Pgoff index, VmFault* result) {
 
 // Installs `pfn`, whose reference becomes the pte's, if the pte is still as the fault found it.
 bool InstallFilePage(const Fault& f, Pfn pfn, bool anon) {
-  if (*f.entry != f.orig) return false;
+  if (*f.entry != f.orig && !Planted(Bug::kFileFaultNoRecheck)) return false;
   uint64_t bits = kPteYoung | ProtBits(f.vma);
   if (f.is_write()) bits |= kPteDirty | maybe_mkwrite(f.vma);
   if (!f.is_write() && f.vma.is_shared() && !vma_wants_writenotify(f.vma)) bits |= maybe_mkwrite(f.vma);
@@ -97,9 +98,10 @@ Pfn EarlyCow(const Fault& f, Pfn page) {
 // A page that is about to be mapped where its index does not say: its ptes go on a chain.
 VmFault ConvertForNonlinear(Machine& machine, Pfn pfn, bool is_locked) {
   Page& page = machine.frames.at(pfn);
-  if (page_is_chained(page)) return 0;
+  // Under the page lock: who converts it just now may run out of memory, and take that back.
   if (!is_locked) lock_page(page);
-  const SysResult<void> converted = page_convert_anon(machine, pfn);
+  const SysResult<void> converted =
+      page_is_chained(page) ? SysResult<void>() : page_convert_anon(machine, pfn);
   if (!is_locked) unlock_page(page);
   return converted ? 0 : VM_FAULT_OOM;
 }
@@ -125,7 +127,11 @@ VmFault DoFault(const Fault& f, Pgoff index) {
     const Pfn cached = FilePage(f, index, &result);
     if (cached == kNoPfn) return result;
     const Pfn page = anon ? EarlyCow(f, cached) : cached;
-    if (!anon && f.is_write()) set_page_dirty(f.machine(), page);  // page_mkwrite
+    const bool dirties = !anon && f.is_write();  // page_mkwrite
+    if (dirties) {
+      set_page_dirty(f.machine(), page);
+      if (!page_lock) f.frames().get_page(page);
+    }
     bool retry = false;
     bool installed = false;
     VmFault failed = page == kNoPfn ? VM_FAULT_OOM : 0;
@@ -135,7 +141,7 @@ VmFault DoFault(const Fault& f, Pgoff index) {
     if (failed == 0) {
       Guard guard(f.mm.page_table_lock);
       uses(&mapping.truncate_count, false);
-      retry = !page_lock && mapping.truncate_count != sequence;
+      retry = !page_lock && mapping.truncate_count != sequence && !Planted(Bug::kTruncateCountIgnored);
       installed = !retry && InstallFilePage(f, page, anon);
     }
     if (page_lock) {
@@ -144,6 +150,9 @@ VmFault DoFault(const Fault& f, Pgoff index) {
       DropIfPastEof(f, cached);
     }
     if (!installed) f.frames().put_page(page == kNoPfn ? cached : page);
+    if (dirties && !page_lock) {
+      installed ? DirtyAfterPte(f.machine(), page) : f.frames().put_page(page);
+    }
     if (failed != 0) return failed;
     if (anon) f.frames().put_page(cached);
     if (!retry) return result | (anon ? VM_FAULT_WRITE : 0);

@@ -25,6 +25,10 @@ struct Fault {
 
 // A write to a present, write-protected pte: B5. Requires: page_table_lock is held; it is released.
 VmFault DoWpPage(const Fault& f);
+// A page of a file whose pte was just made dirty becomes dirty; the reference is given back. With the page
+// lock, and not before the pte: writeback, which holds it from cleaning the ptes until it has cleaned the
+// page, would come between, and clean the page for good.
+void DirtyAfterPte(Machine& machine, Pfn pfn);
 // A swap entry: B6.
 VmFault DoSwapPage(const Fault& f);
 

@@ -8,8 +8,8 @@
 //   C4  A clean up-to-date cached page of a regular file equals its page on disk.
 //
 // Locks: i_mutex serialises what changes the size or the bytes by call (truncate, write, hole punch);
-// i_shared_sem guards the vma lists; tree_lock the cache; the page lock a cached page's place in it (cpu.h
-// has the order).
+// invalidate_lock keeps pages from coming in; i_shared_sem guards the vma lists; tree_lock the cache; the
+// page lock a cached page's place in it (cpu.h has the order).
 #pragma once
 
 #include <cstdint>
@@ -41,6 +41,7 @@ struct Mapping {
   VmaTree i_mmap;                            // private vmas
   VmaTree i_mmap_shared;                     // shared ones, the non-linear among them
   std::vector<Vma*> i_mmap_nonlinear;        // the non-linear ones, in the order they became that
+  InvalidateLock invalidate_lock;            // reading: pages come in; writing: a hole punch, and none does
   SharedSem i_shared_sem;
   Lock<LockClass::kTreeLock> tree_lock;  // pages, swapped
   uint64_t truncate_count = 0;           // 2.6.11's guard of faults against truncates
@@ -100,7 +101,9 @@ using FilePtr = std::shared_ptr<File>;
 Pfn find_get_page(Machine& machine, Mapping& mapping, Pgoff index, Where where = Where::current());
 // The first cached page of [*next, end) with a reference, or kNoPfn; *next is the index behind it then.
 Pfn find_get_next_page(Machine& machine, Mapping& mapping, Pgoff* next, Pgoff end);
-// The same, locked, and still in the cache at that index.
+// Whether no page of [first, end) is cached or, of an object, in swap.
+bool holds_nothing(Mapping& mapping, Pgoff first, Pgoff end);
+// The same as find_get_page, locked, and still in the cache at that index.
 Pfn find_lock_page(Machine& machine, Mapping& mapping, Pgoff index);
 // Puts a locked page that is in no cache into this one; the cache takes a reference of its own. false: the
 // cache, or swap, has a page of that index already.

@@ -5,6 +5,7 @@
 #include "mm/fault.h"
 #include "mm/file.h"
 #include "mm/machine.h"
+#include "mm/planted.h"
 
 namespace mm {
 namespace {
@@ -72,8 +73,12 @@ SysResult<void> writepage(Machine& machine, File& file, Pfn pfn) {
 }
 
 void zero_cached(Machine& machine, File& file, Pgoff index, size_t from, size_t to) {
-  if (shmem_zero_swapped(machine, file.mapping, index, from, to)) return;
-  const Pfn pfn = find_lock_page(machine, file.mapping, index);
+  Pfn pfn = kNoPfn;
+  do {
+    if (shmem_zero_swapped(machine, file.mapping, index, from, to)) return;
+    pfn = find_lock_page(machine, file.mapping, index);
+    // Reclaim may have been faster.
+  } while (pfn == kNoPfn && shmem_is_swapped(file.mapping, index));
   if (pfn == kNoPfn) return;
   uses(machine.frames.bytes(pfn), true);
   std::memset(machine.frames.bytes(pfn) + from, 0, to - from);
@@ -103,6 +108,14 @@ Pfn find_get_next_page(Machine& machine, Mapping& mapping, Pgoff* next, Pgoff en
   *next = found->first + 1;
   machine.frames.get_page(found->second);
   return found->second;
+}
+
+bool holds_nothing(Mapping& mapping, Pgoff first, Pgoff end) {
+  Guard guard(mapping.tree_lock);
+  const auto page = mapping.pages.lower_bound(first);
+  const auto slot = mapping.swapped.lower_bound(first);
+  return (page == mapping.pages.end() || page->first >= end) &&
+         (slot == mapping.swapped.end() || slot->first >= end);
 }
 
 Pfn find_lock_page(Machine& machine, Mapping& mapping, Pgoff index) {
@@ -169,7 +182,8 @@ bool remove_mapping(Machine& machine, Pfn pfn) {
     Guard guard(mapping->tree_lock);
     uses(&page.count, false);
     uses(&page.flags, false);
-    if (page.count != 2 || page.dirty() || (page.flags & PG_writeback) != 0) return false;
+    const bool used = page.count != 2 && !Planted(Bug::kRemovesUsedPage);
+    if (used || page.dirty() || (page.flags & PG_writeback) != 0) return false;
     delete_from_page_cache(machine, *mapping, pfn);
   }
   machine.frames.put_page(pfn);
@@ -273,6 +287,41 @@ SysResult<void> ReadFromDisk(Machine& machine, File& file, Pgoff index, Pfn pfn)
 
 }  // namespace
 
+namespace {
+
+// A page that is not cached: from swap, from disk, or made. kNoPfn: somebody else was first.
+SysResult<Pfn> BringIn(Machine& machine, File& file, Pgoff index, bool* major) {
+  ReadGuard guard(file.mapping.invalidate_lock);
+  if (file.kind() == FileKind::kShmem) {
+    const SysResult<Pfn> swapped = shmem_swapin(machine, file.mapping, index);
+    if (!swapped) return swapped;
+    if (*swapped != kNoPfn) {
+      if (major != nullptr) *major = true;
+      return swapped;
+    }
+  }
+  bool again = false;
+  const Pfn pfn = NewCachePage(machine, file, index, &again);
+  if (again) return kNoPfn;
+  if (pfn == kNoPfn) return Err(ENOMEM);
+  Page& page = machine.frames.at(pfn);
+  if (file.disk() != nullptr) {
+    if (const SysResult<void> read = ReadFromDisk(machine, file, index, pfn); !read) {
+      remove_from_page_cache(machine, pfn);
+      unlock_page(page);
+      machine.frames.put_page(pfn);
+      return std::unexpected(read.error());
+    }
+    ++machine.vmstat.pgpgin;
+    if (major != nullptr) *major = true;
+  }
+  page.flags |= PG_uptodate;
+  unlock_page(page);
+  return pfn;
+}
+
+}  // namespace
+
 SysResult<Pfn> read_cache_page(Machine& machine, File& file, Pgoff index, bool* major) {
   for (;;) {
     const Pfn cached = find_get_page(machine, file.mapping, index);
@@ -281,32 +330,8 @@ SysResult<Pfn> read_cache_page(Machine& machine, File& file, Pgoff index, bool* 
       machine.frames.put_page(cached);
       continue;
     }
-    if (file.kind() == FileKind::kShmem) {
-      const SysResult<Pfn> swapped = shmem_swapin(machine, file.mapping, index);
-      if (!swapped) return swapped;
-      if (*swapped != kNoPfn) {
-        if (major != nullptr) *major = true;
-        return swapped;
-      }
-    }
-    bool again = false;
-    const Pfn pfn = NewCachePage(machine, file, index, &again);
-    if (again) continue;
-    if (pfn == kNoPfn) return Err(ENOMEM);
-    Page& page = machine.frames.at(pfn);
-    if (file.disk() != nullptr) {
-      if (const SysResult<void> read = ReadFromDisk(machine, file, index, pfn); !read) {
-        remove_from_page_cache(machine, pfn);
-        unlock_page(page);
-        machine.frames.put_page(pfn);
-        return std::unexpected(read.error());
-      }
-      ++machine.vmstat.pgpgin;
-      if (major != nullptr) *major = true;
-    }
-    page.flags |= PG_uptodate;
-    unlock_page(page);
-    return pfn;
+    const Pfn pfn = SYS_TRY(BringIn(machine, file, index, major));
+    if (pfn != kNoPfn) return pfn;
   }
 }
 

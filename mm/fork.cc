@@ -29,7 +29,7 @@ Pte CopyOnePte(MmStruct& parent, MmStruct& child, const Vma& vma, Vaddr addr, Pt
 void CopyPageRange(MmStruct& parent, MmStruct& child, const Vma& vma) {
   // What faults can refill is not copied (2.6.34).
   if ((vma.flags & (VM_HUGETLB | VM_NONLINEAR | VM_PFNMAP | VM_INSERTPAGE)) == 0 && !vma.anon_vma) return;
-  Guard parent_guard(parent.page_table_lock);
+  MaybeGuard parent_guard(Planted(Bug::kForkWithoutLock) ? nullptr : &parent.page_table_lock);
   NestedGuard child_guard(child.page_table_lock);
   parent.pgtable.walk(vma.start, vma.end, [&](Vaddr addr, Pte& pte) {
     Pte* copy = child.pgtable.alloc(addr);

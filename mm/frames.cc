@@ -14,8 +14,9 @@ void* Reserve(size_t bytes) {
   void* place =
       mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (place == MAP_FAILED) return nullptr;
-  // Huge pages make the host's part of a first touch cheap. Advice only: any answer is fine.
-  (void)madvise(place, bytes, MADV_HUGEPAGE);
+  // Huge pages make the host's part of a first touch cheap; not of a machine that one of them would hold as
+  // a whole. Advice only: any answer is fine.
+  if (bytes > kHugePageSize) (void)madvise(place, bytes, MADV_HUGEPAGE);
   return place;
 }
 

@@ -47,6 +47,14 @@ SysResult<void> AdviseVma(MmStruct& mm, Vma* vma, Vaddr start, Vaddr end, int ad
   return {};
 }
 
+SysResult<void> Advise(MmStruct& mm, Vaddr addr, Vaddr end, int advice) {
+  const SysResult<bool> hole = ForEachPiece(mm, addr, end, [&](Vma* vma, Vaddr start, Vaddr stop) {
+    return AdviseVma(mm, vma, start, stop, advice);
+  });
+  if (!hole) return std::unexpected(hole.error());
+  return *hole ? SysResult<void>(Err(ENOMEM)) : SysResult<void>();
+}
+
 }  // namespace
 
 SysResult<void> sys_madvise(MmStruct& mm, Vaddr addr, uint64_t length, int advice) {
@@ -55,19 +63,13 @@ SysResult<void> sys_madvise(MmStruct& mm, Vaddr addr, uint64_t length, int advic
   if (!base::IsPageAligned(addr) || addr > TASK_SIZE || length > TASK_SIZE - addr) return Err(EINVAL);
   if (length == 0) return {};
   const Vaddr end = addr + base::PageAlignUp(length);
-  const auto advise = [&]() -> SysResult<void> {
-    const bool hole = SYS_TRY(ForEachPiece(mm, addr, end, [&](Vma* vma, Vaddr start, Vaddr stop) {
-      return AdviseVma(mm, vma, start, stop, advice);
-    }));
-    return hole ? SysResult<void>(Err(ENOMEM)) : SysResult<void>();
-  };
-  // madvise_need_mmap_write: what changes no vma goes beside faults.
+  // What changes no vma runs beside faults (madvise_need_mmap_write).
   if (advice == MADV_DONTNEED || advice == MADV_PAGEOUT) {
     ReadGuard guard(mm.mmap_sem);
-    return advise();
+    return Advise(mm, addr, end, advice);
   }
   Guard guard(mm.mmap_sem);
-  const SysResult<void> result = advise();
+  SysResult<void> result = Advise(mm, addr, end, advice);
   vma_merge_around(mm, addr, end);
   return result;
 }

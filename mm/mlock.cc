@@ -5,6 +5,7 @@
 
 #include "mm/machine.h"
 #include "mm/pieces.h"
+#include "mm/planted.h"
 
 namespace mm {
 namespace {
@@ -25,6 +26,7 @@ SysResult<void> DoMlock(MmStruct& mm, Vaddr addr, uint64_t length, bool locked) 
   if (length == 0) return {};
   const Vaddr end = addr + base::PageAlignUp(length + in_page);
   Guard guard(mm.mmap_sem);
+  if (Planted(Bug::kMlockFlagLast)) (void)make_pages_present(mm, addr, end);
   Vaddr next = addr;
   while (next < end) {
     Vma* vma = mm.vma_at(next);
@@ -34,7 +36,8 @@ SysResult<void> DoMlock(MmStruct& mm, Vaddr addr, uint64_t length, bool locked) 
     next = stop;
   }
   vma_merge_around(mm, addr, end);
-  const bool present = !locked || addr == next || make_pages_present(mm, addr, next);
+  const bool present =
+      !locked || addr == next || Planted(Bug::kMlockFlagLast) || make_pages_present(mm, addr, next);
   return next == end && present ? SysResult<void>{} : Err(ENOMEM);
 }
 

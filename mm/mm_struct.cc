@@ -112,6 +112,13 @@ void MmStruct::adjust_vma(Vma* vma, Vaddr start, Vaddr end, Pgoff pgoff) {
   SetBounds(*vma, start, end, pgoff);
 }
 
+void MmStruct::grow_down(Vma& vma, Vaddr start) {
+  CHECK(vma.file == nullptr);
+  Guard guard(page_table_lock);
+  if (start >= vma.start) return;
+  SetBounds(vma, start, vma.end, vma.pgoff - (vma.start - start) / kPageSize);
+}
+
 Vma* MmStruct::split_vma_at(Vma* vma, std::unique_ptr<Vma> upper) {
   const MaybeGuard file_guard(shared_sem(*vma));
   Guard guard(page_table_lock);

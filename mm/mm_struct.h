@@ -90,6 +90,9 @@ class MmStruct {
   std::unique_ptr<Vma> remove_vma(Vma* vma);
   // Moves the bounds of a linked vma; pgoff follows `start`.
   void adjust_vma(Vma* vma, Vaddr start, Vaddr end, Pgoff pgoff);
+  // A vma without a file begins at `start`, unless it has grown as far already: faults of several threads can
+  // get here at once, as mmap_sem is held for reading only.
+  void grow_down(Vma& vma, Vaddr start);
   // `vma` up to `upper`, which takes over from there. At once for who looks through the file or the page's
   // chain.
   Vma* split_vma_at(Vma* vma, std::unique_ptr<Vma> upper);

@@ -6,6 +6,7 @@
 #include "mm/fault.h"
 #include "mm/machine.h"
 #include "mm/mm_struct.h"
+#include "mm/planted.h"
 
 namespace mm {
 namespace {
@@ -226,7 +227,11 @@ SysResult<void> expand_stack(Vma& vma, Vaddr addr, uint64_t limit) {
   if (below != nullptr && addr < below->end + kStackGap) return Err(ENOMEM);
   const uint64_t grow = (vma.start - addr) / kPageSize;
   if (grow > vma.pgoff) return Err(ENOMEM);
-  mm.adjust_vma(&vma, addr, vma.end, vma.pgoff - grow);
+  if (Planted(Bug::kStackGrowsTwice)) {
+    mm.adjust_vma(&vma, addr, vma.end, vma.pgoff - grow);
+  } else {
+    mm.grow_down(vma, addr);
+  }
   return {};
 }
 

@@ -6,6 +6,7 @@
 #include "mm/fault.h"
 #include "mm/machine.h"
 #include "mm/mm_struct.h"
+#include "mm/planted.h"
 #include "mm/rmap.h"
 
 namespace mm {
@@ -15,7 +16,7 @@ namespace {
 void MovePageTables(Vma& vma, Vaddr old_addr, Vaddr new_addr, uint64_t length) {
   MmStruct& mm = *vma.mm;
   // A truncate that looks at one vma before and at the other after the move would miss what moves.
-  const MaybeGuard file_guard(shared_sem(vma));
+  const MaybeGuard file_guard(Planted(Bug::kMoveWithoutFileLock) ? nullptr : shared_sem(vma));
   Guard guard(mm.page_table_lock);
   mm.pgtable.walk(old_addr, old_addr + length, [&](Vaddr addr, Pte& pte) {
     Pte* to = mm.pgtable.alloc(addr - old_addr + new_addr);

@@ -18,6 +18,31 @@ enum class Bug : uint8_t {
   kChainEntryLeftBehind,  // page_remove_rmap leaves the pte on the page's chain.
   kNonlinearOffsetLost,   // Reclaim of a page at a non-linear position leaves no file pte.
   kReferencedNotCleared,  // page_referenced counts a young pte and leaves it young.
+  // Of more CPUs than one: tests/planted/planted_races_test.cc.
+  kAnonFaultNoRecheck,    // An anonymous fault does not look at the pte again under the lock.
+  kFileFaultNoRecheck,    // Nor does a fault on a file.
+  kSwapinNoRecheck,       // Nor does a swap-in.
+  kCowNoRecheck,          // Nor does a COW break.
+  kSwapinNoCacheRecheck,  // A swap-in takes the page it locked for its slot's, whatever it is by then.
+  kSwapinKeepsPageLock,   // A swap-in that lost a race leaves the page locked.
+  kReuseWithoutPageLock,  // do_wp_page decides on reuse without the page lock.
+  kRmapBeforePte,         // A COW break gives up the old page before the new pte is visible.
+  kTruncateSizeLast,      // A truncate changes i_size after the unmap.
+  kTruncateOnePass,       // A truncate leaves the second unmap out.
+  kFaultIgnoresSize,      // A fault does not look at i_size again with the page lock.
+  kTruncateCountIgnored,  // Nor, without that lock, at truncate_count.
+  kForkWithoutLock,       // fork copies ptes without the parent's page_table_lock.
+  kMoveWithoutFileLock,   // mremap moves ptes without i_shared_sem.
+  kMlockFlagLast,         // mlock brings pages in before it sets VM_LOCKED.
+  kDirtyBeforePte,        // A write fault makes the page dirty before the pte.
+  kMkcleanChainOnce,      // page_mkclean lists a chain once.
+  kStackGrowsTwice,       // expand_stack does not ask again under the lock.
+  kSlotUserLate,          // shmem_writepage counts a slot's user after the object names it.
+  kPunchMediumOnce,       // A hole punch does not punch again what was written back meanwhile.
+  kConvertSeenEarly,      // install_page looks for PG_anon without the page lock.
+  kInstallAfterTruncate,  // install_page maps a page that a truncate took away.
+  kRemovesUsedPage,       // remove_mapping does not look at the page's count.
+  kSwapoffOnePass,        // swapoff does not look for entries that were copied behind it.
 };
 
 #ifdef CKPT_PLANTED

@@ -291,9 +291,12 @@ SysResult<void> swap_writepage(Machine& machine, Pfn pfn) {
 
 namespace {
 
+// A slot with the object as its user: as soon as the object names it, anybody may give it back.
 SwpEntry TakeSlot(Machine& machine, Pfn pfn) {
   Guard guard(machine.swap_lock);
-  return machine.swap == nullptr ? kNoSlot : machine.swap->Take(pfn);
+  const SwpEntry slot = machine.swap == nullptr ? kNoSlot : machine.swap->Take(pfn);
+  if (slot != kNoSlot && !Planted(Bug::kSlotUserLate)) machine.swap->AddUser(slot);
+  return slot;
 }
 
 }  // namespace
@@ -310,7 +313,8 @@ bool shmem_writepage(Machine& machine, Pfn pfn) {
     moved = shmem_to_swap(machine, pfn, slot);
   }
   Guard guard(machine.swap_lock);
-  if (moved) machine.swap->AddUser(slot);
+  if (moved && Planted(Bug::kSlotUserLate)) machine.swap->AddUser(slot);
+  if (!moved && !Planted(Bug::kSlotUserLate)) machine.swap->DropUser(slot);
   machine.swap->SetCached(slot, kNoPfn);
   return moved;
 }

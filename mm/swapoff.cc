@@ -3,6 +3,7 @@
 
 #include "mm/fault.h"
 #include "mm/machine.h"
+#include "mm/planted.h"
 #include "mm/rmap.h"
 
 namespace mm {
@@ -126,7 +127,7 @@ SysResult<void> sys_swapoff(Machine& machine) {
   }
   SysResult<void> emptied = TryToUnuse(machine);
   // A fork may have copied entries behind us, or a fault be about to give its slot back.
-  while (emptied && !IsEmpty(machine)) {
+  while (emptied && !IsEmpty(machine) && !Planted(Bug::kSwapoffOnePass)) {
     CHECK(smp());
     cpu_relax();
     emptied = TryToUnuse(machine);

@@ -117,6 +117,7 @@ class RwSemaphore {
 };
 using MmapSem = RwSemaphore<LockClass::kMmapSem>;
 using Freezer = RwSemaphore<LockClass::kFreezer>;
+using InvalidateLock = RwSemaphore<LockClass::kInvalidate>;
 
 template <class L>
 class [[nodiscard]] Guard {

@@ -13,11 +13,15 @@ namespace {
 // Takes pages [first, end) out of the cache. A page that is still mapped is unmapped first, its
 // private copies kept (even_cows = 0). Requires: i_shared_sem is free.
 void truncate_inode_pages_range(Machine& machine, File& file, Pgoff first, Pgoff end) {
-  shmem_truncate_swap(machine, file.mapping, first, end);
   for (;;) {
+    // Again after each page: reclaim moves pages to swap, and faults move them back.
+    shmem_truncate_swap(machine, file.mapping, first, end);
     Pgoff next = first;
     const Pfn pfn = find_get_next_page(machine, file.mapping, &next, end);
-    if (pfn == kNoPfn) break;
+    if (pfn == kNoPfn) {
+      if (holds_nothing(file.mapping, first, end)) return;
+      continue;
+    }
     Page& page = machine.frames.at(pfn);
     lock_page(page);
     wait_on_page_writeback(page);
@@ -33,8 +37,6 @@ void truncate_inode_pages_range(Machine& machine, File& file, Pgoff first, Pgoff
     unlock_page(page);
     machine.frames.put_page(pfn);
   }
-  // What reclaim moved to swap meanwhile.
-  shmem_truncate_swap(machine, file.mapping, first, end);
 }
 
 void BumpTruncateCount(File& file) {
@@ -90,11 +92,15 @@ SysResult<void> vmtruncate(Machine& machine, File& file, uint64_t size, uint64_t
       machine.sem().cow_survives_truncate == CowSurvivesTruncate::kYes || Planted(Bug::kTruncateSkipsZap)
           ? EvenCows::kNo
           : EvenCows::kYes;
-  file.i_size_write(size);  // Before any unmapping: a fault that looks now must not map what goes (INV-M4).
+  if (!Planted(Bug::kTruncateSizeLast))
+    file.i_size_write(size);  // Before any unmapping: a fault that looks now must not map what goes (INV-M4).
   UnmapFrom(machine, file, first_gone, even_cows);
   if (size % kPageSize != 0) zero_cached(machine, file, size / kPageSize, size % kPageSize, kPageSize);
   truncate_inode_pages_range(machine, file, first_gone, ~Pgoff{0});
-  if (machine.sem().truncate_passes == TruncatePasses::kTwo) UnmapFrom(machine, file, first_gone, even_cows);
+  if (machine.sem().truncate_passes == TruncatePasses::kTwo && !Planted(Bug::kTruncateOnePass)) {
+    UnmapFrom(machine, file, first_gone, even_cows);
+  }
+  if (Planted(Bug::kTruncateSizeLast)) file.i_size_write(size);
   // Last: until now a fault that had seen the old size could still read the old bytes.
   uses(file.disk(), true);
   if (file.disk() != nullptr) SYS_TRY_VOID(file.disk()->Truncate(size));
@@ -114,6 +120,9 @@ SysResult<void> punch_hole(Machine& machine, File& file, uint64_t offset, uint64
   if (first > last) return ZeroPart(machine, file, offset, end);  // inside one page
   SYS_TRY_VOID(ZeroPart(machine, file, offset, first * kPageSize));
   SYS_TRY_VOID(ZeroPart(machine, file, last * kPageSize, end));
+  // Once the cache has dropped a page, nobody may read it in again before the medium has forgotten it. 2.6.34
+  // punches no holes into files on disks; this is the invalidate_lock of later kernels.
+  Guard invalidate(file.mapping.invalidate_lock);
   // The medium before the cache: if it fails, the pages between are as they were.
   uses(file.disk(), true);
   if (file.disk() != nullptr) SYS_TRY_VOID(file.disk()->PunchHole(first, last));
@@ -125,6 +134,10 @@ SysResult<void> punch_hole(Machine& machine, File& file, uint64_t offset, uint64
         machine.sem().hole_punch_cow == HolePunchCow::kZapped ? EvenCows::kYes : EvenCows::kNo);
   }
   truncate_inode_pages_range(machine, file, first, last);
+  // And after it: until then a dirty page could still be written back.
+  uses(file.disk(), true);
+  if (smp() && file.disk() != nullptr && !Planted(Bug::kPunchMediumOnce))
+    SYS_TRY_VOID(file.disk()->PunchHole(first, last));
   return {};
 }
 

@@ -130,6 +130,8 @@ class Checker {
   }
 
   void CheckFile(File& file, const std::set<const MmStruct*>& mms) {
+    if (file.mapping.invalidate_lock.held())
+      Broken(Format("L1: invalidate_lock of '%s' is held", file.name().c_str()));
     if (file.mapping.i_shared_sem.held())
       Broken(Format("L1: i_shared_sem of '%s' is held", file.name().c_str()));
     for (const auto& [index, pfn] : file.mapping.pages) {

@@ -3,6 +3,7 @@
 
 #include "mm/fault.h"
 #include "mm/machine.h"
+#include "mm/planted.h"
 #include "mm/rmap.h"
 
 namespace mm {
@@ -101,18 +102,25 @@ bool page_mkclean(Machine& machine, Pfn pfn) {
   Mapping* mapping = FileMapping(page);
   if (mapping == nullptr || page.mapcount == 0) return false;
   bool dirty = false;
+  // false: there is nothing to clean.
   const auto clean = [&](Pte* pte) {
-    if (pte == nullptr || !pte_present(*pte) || vm_normal_page(*pte) != pfn) return;
+    if (pte == nullptr || !pte_present(*pte) || vm_normal_page(*pte) != pfn) return false;
+    if (!pte_write(*pte) && !pte_dirty(*pte)) return false;
     const Pte old = ptep_get_and_clear(*pte);  // and nobody sets its dirty bit from now on
     dirty = dirty || pte_dirty(old);
     set_pte(*pte, pte_clear_bits(old, kPteDirty | kPteWrite));
+    return true;
   };
   Guard guard(mapping->i_shared_sem);
   if (page_is_chained(page)) {  // at a non-linear position somewhere: the chain knows where
-    // While i_shared_sem is held no vma of the file goes, and so none of these address spaces.
-    for (const PteAddr at : ChainOf(page)) {
-      Guard table_guard(at.mm->page_table_lock);
-      clean(at.mm->pgtable.find(at.addr));
+    // While i_shared_sem is held no vma of the file goes, and so none of these address spaces. But a fork may
+    // copy a pte just before it is cleaned; the copy is on the chain by then.
+    for (bool again = true; again;) {
+      again = false;
+      for (const PteAddr at : ChainOf(page)) {
+        Guard table_guard(at.mm->page_table_lock);
+        again = (clean(at.mm->pgtable.find(at.addr)) && !Planted(Bug::kMkcleanChainOnce)) || again;
+      }
     }
     return dirty;
   }

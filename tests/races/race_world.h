@@ -16,6 +16,7 @@
 
 #include "mm/explore.h"
 #include "mm/machine.h"
+#include "mm/swap.h"
 
 namespace races {
 
@@ -36,18 +37,25 @@ struct Spec {
   Action setup;
   std::vector<Action> cpus;
   Action check;  // calls World::Expect; may use the machine as any caller
+  // With more CPUs than that: what the others do; empty: the same again. alone: nothing.
+  std::vector<Action> others = {};
+  bool alone = false;
   mm::Semantics semantics = {};
   uint64_t frames = 64;
   uint64_t swap_pages = 0;
-  unsigned ticks = 0;
+  // Of the exhaustive search with so many CPUs as `cpus` has: what the bound is cut down to where the run may
+  // only take seconds.
+  unsigned short_bound = 3;
+  bool broken = false;      // a switch is set to what a kernel once did: the search finds what that breaks
+  bool keep_state = false;  // fill State()
 };
 
 class World : public mm::Race {
  public:
   explicit World(const Spec& spec);
-  void Run(unsigned cpu) override { spec_.cpus[cpu](*this); }
+  void Run(unsigned cpu) override;
   std::optional<std::string> Check() override;
-  uint64_t State() override;
+  uint64_t State() override { return state_; }
 
   mm::Machine& m() { return *machine_; }
 
@@ -67,6 +75,13 @@ class World : public mm::Race {
   FilePtr NewFile(uint64_t pages);
   FilePtr file;  // for the race to keep one
   FilePtr shmem;
+  void Truncate(const FilePtr& which, uint64_t bytes);
+  void Punch(const FilePtr& which, uint64_t page, uint64_t pages);
+  // read(2) and write(2) of one byte; '!' behind the end.
+  char Read(const FilePtr& which, uint64_t offset);
+  void Write(const FilePtr& which, uint64_t offset, char byte);
+  void Fsync(const FilePtr& which);
+  void DropCaches(const FilePtr& which);
 
   // ---- memory ----
 
@@ -77,8 +92,17 @@ class World : public mm::Race {
   Outcome Store(Process& process, Vaddr addr, char byte);
   // The byte, or '!' for SIGBUS, '?' for SIGSEGV, '%' for no memory.
   char Load(Process& process, Vaddr addr);
-  // Moves the page to swap, as far as that can be done.
+  void Unmap(Process& process, Vaddr addr, uint64_t pages);
+  // remap_file_pages: page `page` of the file, at `addr`.
+  void Remap(Process& process, Vaddr addr, uint64_t page);
+  // Moves the page to swap, as far as that can be done; MADV_PAGEOUT.
   void PageOut(Process& process, Vaddr addr);
+  // What reclaim does with a page that it came to, whoever's it is by then: without mmap_sem.
+  void Reclaim(mm::Pfn page) { (void)mm::reclaim_page(*machine_, page); }
+  void SwapOff() { (void)mm::sys_swapoff(*machine_); }
+  // The page behind a present pte.
+  mm::Pfn PfnAt(Process& process, Vaddr addr);
+  mm::Pfn pfn = mm::kNoPfn;  // for the race to keep one
 
   // What a CPU saw, for the check: any number of notes, by CPU.
   std::string seen[8];
@@ -95,16 +119,23 @@ class World : public mm::Race {
 
   const Spec& spec_;
   std::unique_ptr<mm::Machine> machine_;
+  uint64_t state_ = 0;
   std::vector<Process*> processes_;
   mm::Pid next_pid_ = 1;
   unsigned next_file_ = 1;
   std::string wrong_;
 };
 
-// Every race, in the order of the list of them (races.cc, swap_races.cc, rmap_races.cc).
+// Every race: of fault_races.cc, swap_races.cc and so on.
 const std::vector<Spec>& Races();
 const Spec& FindRace(const std::string& name);
 void AddFaultRaces(std::vector<Spec>* races);
+void AddSwapRaces(std::vector<Spec>* races);
+void AddShmemRaces(std::vector<Spec>* races);
+void AddRmapRaces(std::vector<Spec>* races);
+void AddFileRaces(std::vector<Spec>* races);
+void AddTruncateRaces(std::vector<Spec>* races);
+void AddCheckpointRaces(std::vector<Spec>* races);
 
 inline mm::MakeRace Maker(const Spec& spec) {
   return [&spec] { return std::make_unique<World>(spec); };

@@ -233,6 +233,12 @@ std::vector<TestName> Tests(const Source& source) {
   for (std::sregex_iterator it(code.begin(), code.end(), kTest), none; it != none; ++it) {
     tests.push_back({source.path, (*it)[1], (*it)[2]});
   }
+  // Each race is a value of one test with parameters, and its name is a string.
+  static const std::regex kRace(R"re("([GMOCA]\d\d[a-z]?_\w+)")re");
+  if (!source.path.starts_with("tests/races/")) return tests;
+  for (std::sregex_iterator it(source.text.begin(), source.text.end(), kRace), none; it != none; ++it) {
+    tests.push_back({source.path, "Races", (*it)[1]});
+  }
   return tests;
 }
 

@@ -66,7 +66,8 @@ struct TestName {
   std::string suite;
   std::string name;
 };
-// The TEST, TEST_F, TEST_P, RC_GTEST_PROP and INSTANTIATE_TEST_SUITE_P of a file.
+// The TEST, TEST_F, TEST_P, RC_GTEST_PROP and INSTANTIATE_TEST_SUITE_P of a file; of one of tests/races the
+// races with the id of a scenario, too.
 std::vector<TestName> Tests(const Source& source);
 
 }  // namespace tidy
