@@ -47,6 +47,7 @@ struct Spec {
   // only take seconds.
   unsigned short_bound = 3;
   bool broken = false;      // a switch is set to what a kernel once did: the search finds what that breaks
+  bool poisons = false;     // one page fails, and is never free again
   bool keep_state = false;  // fill State()
 };
 
@@ -135,6 +136,7 @@ void AddShmemRaces(std::vector<Spec>* races);
 void AddRmapRaces(std::vector<Spec>* races);
 void AddFileRaces(std::vector<Spec>* races);
 void AddTruncateRaces(std::vector<Spec>* races);
+void AddFailureRaces(std::vector<Spec>* races);
 void AddCheckpointRaces(std::vector<Spec>* races);
 
 inline mm::MakeRace Maker(const Spec& spec) {
