@@ -46,6 +46,7 @@ struct Spec {
   // Of the exhaustive search with so many CPUs as `cpus` has: what the bound is cut down to where the run may
   // only take seconds.
   unsigned short_bound = 3;
+  unsigned long_bound = 3;  // and with CKPT_LONG, for a race whose runs are too long for three preemptions
   bool broken = false;      // a switch is set to what a kernel once did: the search finds what that breaks
   bool poisons = false;     // one page fails, and is never free again
   bool keep_state = false;  // fill State()
