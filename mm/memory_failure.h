@@ -9,8 +9,8 @@ class Machine;
 
 // Takes the page away from everybody: its ptes become poison entries (an access is SIGBUS), a file's cache
 // and the swap cache forget it, and the frame is never used again. EBUSY: somebody holds the page or the
-// page_table_lock of who maps it, or swap entries wait for bytes that its slot does not have yet.
-// Requires: the page is not locked.
+// page_table_lock of who maps it (with one CPU; else it is waited for), or swap entries wait for bytes that
+// its slot does not have yet. Requires: the page is not locked.
 SysResult<void> memory_failure(Machine& machine, Pfn pfn);
 
 }  // namespace mm

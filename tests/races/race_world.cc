@@ -179,7 +179,8 @@ std::string World::Leftovers() {
     // A page whose lock somebody held just then stays in the swap cache, for reclaim to find.
     if (!mm::sys_swapoff(*machine_)) return "swap cannot be switched off";
   }
-  const uint32_t free = machine_->frames.nr_free();
+  uint32_t free = machine_->frames.nr_free();
+  if (spec_.poisons && (machine_->frames.at(pfn).flags & mm::PG_hwpoison) != 0) ++free;
   if (free + 1 != machine_->frames.frame_count()) {
     return base::Format("%u pages are left behind", machine_->frames.frame_count() - 1 - free);
   }
@@ -208,6 +209,7 @@ const std::vector<Spec>& Races() {
     AddRmapRaces(&all);
     AddFileRaces(&all);
     AddTruncateRaces(&all);
+    AddFailureRaces(&all);
     AddCheckpointRaces(&all);
     return all;
   }();

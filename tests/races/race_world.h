@@ -46,7 +46,9 @@ struct Spec {
   // Of the exhaustive search with so many CPUs as `cpus` has: what the bound is cut down to where the run may
   // only take seconds.
   unsigned short_bound = 3;
+  unsigned long_bound = 3;  // and with CKPT_LONG, for a race whose runs are too long for three preemptions
   bool broken = false;      // a switch is set to what a kernel once did: the search finds what that breaks
+  bool poisons = false;     // one page fails, and is never free again
   bool keep_state = false;  // fill State()
 };
 
@@ -135,6 +137,7 @@ void AddShmemRaces(std::vector<Spec>* races);
 void AddRmapRaces(std::vector<Spec>* races);
 void AddFileRaces(std::vector<Spec>* races);
 void AddTruncateRaces(std::vector<Spec>* races);
+void AddFailureRaces(std::vector<Spec>* races);
 void AddCheckpointRaces(std::vector<Spec>* races);
 
 inline mm::MakeRace Maker(const Spec& spec) {

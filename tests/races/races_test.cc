@@ -1,7 +1,7 @@
 // Every race of race_world.h: through every interleaving up to a bound of preemptions with the CPUs that it
 // has, and at random on four.
 //
-//   CKPT_LONG=1  every bound is 3, and many more schedules at random
+//   CKPT_LONG=1  every bound is 3 (or the race's long_bound), and many more schedules at random
 //   CKPT_SEED=N  the seed of the random ones
 #include <gtest/gtest.h>
 
@@ -31,7 +31,7 @@ bool LongRun() {
 }
 
 unsigned BoundOf(const Spec& spec) {
-  if (LongRun()) return kBound;
+  if (LongRun()) return spec.long_bound;
   return std::min(spec.short_bound, kSlower > 1 ? 1u : kBound);
 }
 

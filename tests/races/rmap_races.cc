@@ -225,6 +225,7 @@ void AddUnmaps(std::vector<Spec>* races) {
       "referenced_against_munmap", Mapped, [](World& w) { w.Unmap(w.p(0), kBase, 4); },
       [](World& w) { (void)mm::try_to_free_pages(w.m(), 1); }, BothSee("?", "a")));
   races->back().short_bound = 1;
+  races->back().long_bound = 2;
 }
 
 }  // namespace

@@ -190,6 +190,7 @@ void AddPressure(std::vector<Spec>* races) {
         w.ExpectByte(w.p(1), kBase, "q");
       });
   both.short_bound = 1;
+  both.long_bound = 1;
   races->push_back(both);
   Spec stores = Against(
       "stores_without_memory",
@@ -213,6 +214,7 @@ void AddPressure(std::vector<Spec>* races) {
   stores.frames = 16;
   stores.swap_pages = 24;
   stores.short_bound = 0;
+  stores.long_bound = 1;
   races->push_back(stores);
 }
 

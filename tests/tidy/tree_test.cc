@@ -69,5 +69,13 @@ TEST(Tree, TestsAreFoundByTheirMacros) {
   EXPECT_THAT(names, ElementsAre("A.B", "C.D", "G.H"));
 }
 
+TEST(Tree, RacesAreFoundByTheIdsInTheirNames) {
+  const std::string text = "add(\"O09_twice\", \"a race\");\n";
+  const std::vector<TestName> races = Tests({"tests/races/x_races.cc", text});
+  ASSERT_EQ(races.size(), 1u);
+  EXPECT_EQ(races[0].name, "O09_twice");
+  EXPECT_TRUE(Tests({"tests/mm/x_test.cc", text}).empty());
+}
+
 }  // namespace
 }  // namespace tidy

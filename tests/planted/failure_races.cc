@@ -1,0 +1,2 @@
+// The races' failure_races.cc, built against the model with the planted bugs.
+#include "tests/races/failure_races.cc"
