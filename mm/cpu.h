@@ -10,8 +10,8 @@
 // defined (the benchmark that measures that branch).
 //
 // What must hold of the code between two points: it touches nothing that another CPU may touch at that time,
-// but for what its point announced, what a lock it holds guards, and what uses() names. The search of
-// explore.h rests on that; tests/mm/race_free (ThreadSanitizer) checks it.
+// but for what its point announced, what a lock it holds guards, and what uses() names. The pruning
+// of explore.h rests on that; tests/races compares it with the search that leaves nothing out.
 #pragma once
 
 #include <cstdint>
