@@ -115,7 +115,10 @@ Cpus::~Cpus() {
   if (failure_) {
     // The fibers stay, and what they stand in refers to this.
     static auto* given_up = new std::vector<std::unique_ptr<Cpu>>;
-    for (auto& cpu : cpus_) given_up->push_back(std::move(cpu));
+    for (auto& cpu : cpus_) {
+      cpu->fiber = nullptr;
+      given_up->push_back(std::move(cpu));
+    }
     return;
   }
   quit_ = true;

