@@ -67,7 +67,7 @@ void ManyVmas(benchmark::State& state) {
     constexpr size_t kOfList = 200;  // pages; the list is slow
     int found = 0;
     const double tree = ThreadSeconds([&] {
-      for (const mm::Pfn pfn : pages) found += mm::page_referenced(*machine, pfn);
+      for (const mm::Pfn pfn : pages) found += mm::page_referenced(*machine, pfn, mm::PageIs::kUnlocked);
     });
     const double plain = ThreadSeconds([&] {
       for (size_t i = 0; i < kOfList; ++i) {
