@@ -59,7 +59,7 @@ SysResult<void> writepage(Machine& machine, File& file, Pfn pfn) {
   }
   racy_change(&page.flags, "PG_dirty");
   ClearPageDirty(machine, page);
-  page.flags |= PG_writeback;
+  set_page_writeback(machine, pfn);
   uses(machine.frames.bytes(pfn), false);
   uses(file.disk(), true);
   const SysResult<void> written = file.disk()->WritePage(page.index, SpanOf(machine, pfn));
@@ -86,11 +86,19 @@ void zero_cached(Machine& machine, File& file, Pgoff index, size_t from, size_t 
   machine.frames.put_page(pfn);
 }
 
+void set_page_writeback(Machine& machine, Pfn pfn) {
+  machine.frames.at(pfn).flags |= PG_writeback;
+  uses(&machine.nr_writeback, true);
+  ++machine.nr_writeback;
+}
+
 void end_page_writeback(Machine& machine, Pfn pfn) {
   Page& page = machine.frames.at(pfn);
   racy_change(&page.flags, "PG_writeback");
   CHECK((page.flags & PG_writeback) != 0);
   page.flags &= ~PG_writeback;
+  uses(&machine.nr_writeback, true);
+  --machine.nr_writeback;
 }
 
 Pfn find_get_page(Machine& machine, Mapping& mapping, Pgoff index, Where where) {

@@ -210,6 +210,9 @@ void AddPressure(std::vector<Spec>* races) {
           w.ExpectByte(w.p(0), kBase + i * kPage, std::string(1, static_cast<char>('a' + i)));
           w.ExpectByte(w.p(1), kBase + i * kPage, std::string(1, static_cast<char>('A' + i)));
         }
+        // Slots are left for all: who finds no frame waits for the writes of others.
+        w.ExpectByte(w.p(0), kBase + 7 * kPage, "x");
+        w.ExpectByte(w.p(1), kBase + 7 * kPage, "y");
       });
   stores.frames = 16;
   stores.swap_pages = 24;
