@@ -229,14 +229,14 @@ class Checker {
 
   // INV-M12: the chain names exactly the ptes that name the page.
   void CheckChain(uint32_t i, const Page& page) {
-    std::vector<PteAddr> named;
-    pte_chain_for_each(page, [&](PteAddr at) { named.push_back(at); });
+    PteList named = pte_chain_entries(page);
     if ((page.flags & PG_anon) == 0) {
       if (!named.empty()) Broken(Format("INV-M12: page %u has a chain and no PG_anon", i));
       return;
     }
     const auto found = chains_.find(i);
-    std::vector<PteAddr> present = found == chains_.end() ? std::vector<PteAddr>{} : found->second;
+    PteList present;
+    if (found != chains_.end()) present.assign(found->second.begin(), found->second.end());
     const auto order = [](const PteAddr& a, const PteAddr& b) {
       return std::pair(a.mm, a.addr) < std::pair(b.mm, b.addr);
     };
