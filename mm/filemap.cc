@@ -454,23 +454,4 @@ SysResult<void> vfs_fsync(Machine& machine, File& file) {
   return {};
 }
 
-void evict_inode(Machine& machine, File& file) {
-  Pgoff next = 0;
-  for (;;) {
-    // Reclaim may be moving pages of an object to swap.
-    shmem_truncate_swap(machine, file.mapping, 0, ~Pgoff{0});
-    next = 0;
-    const Pfn pfn = find_get_next_page(machine, file.mapping, &next, ~Pgoff{0});
-    if (pfn == kNoPfn) break;
-    Page& page = machine.frames.at(pfn);
-    CHECK_MSG(page.mapcount == 0, "a page of a file that nobody holds is still mapped");
-    lock_page(page);
-    wait_on_page_writeback(page);
-    if (FileMapping(page) == &file.mapping) remove_from_page_cache(machine, pfn);
-    unlock_page(page);
-    machine.frames.put_page(pfn);
-  }
-  shmem_truncate_swap(machine, file.mapping, 0, ~Pgoff{0});
-}
-
 }  // namespace mm
