@@ -91,9 +91,9 @@ Locked LockForReuse(const Fault& f, Pfn pfn) {
 void DirtyAfterPte(Machine& machine, Pfn pfn) {
   Page& page = machine.frames.at(pfn);
   if (!Planted(Bug::kDirtyBeforePte)) {
-    if (smp()) lock_page(page);
+    lock_page(page);
     set_page_dirty(machine, pfn);
-    if (smp()) unlock_page(page);
+    unlock_page(page);
   }
   machine.frames.put_page(pfn);
 }

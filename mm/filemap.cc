@@ -286,8 +286,7 @@ SysResult<void> ReadFromDisk(Machine& machine, File& file, Pgoff index, Pfn pfn)
   const uint64_t start = index * kPageSize;
   std::byte* bytes = machine.frames.bytes(pfn);
   uses(file.disk(), false);
-  if (start < size || !smp()) SYS_TRY_VOID(file.disk()->ReadPage(index, SpanOf(machine, pfn)));
-  if (!smp()) return {};
+  if (start < size) SYS_TRY_VOID(file.disk()->ReadPage(index, SpanOf(machine, pfn)));
   const size_t valid = size <= start ? 0 : std::min<uint64_t>(size - start, kPageSize);
   std::memset(bytes + valid, 0, kPageSize - valid);
   return {};
@@ -363,7 +362,7 @@ SysResult<uint64_t> generic_file_read(Machine& machine, File& file, uint64_t off
       return std::unexpected(pfn.error());
     }
     // Again, now that the page is there: a truncate may have been faster.
-    const uint64_t now = smp() ? file.i_size_read() : size;
+    const uint64_t now = file.i_size_read();
     if (now < offset + length) {
       length = now > offset ? now - offset : 0;
       if (at >= now) {
