@@ -293,11 +293,6 @@ void Cpus::Released(LockClass lock, const void* object, Where where) {
   held.erase(std::next(found).base());
 }
 
-bool Cpus::Holds(LockClass lock, const void* object) const {
-  return std::ranges::any_of(cpus_[current_]->held,
-                             [&](const Held& one) { return one.lock == lock && one.object == object; });
-}
-
 void Cpus::CheckOrder(LockClass lock, Where where, bool nested) {
   const Cpu& cpu = *cpus_[current_];
   for (const Held& held : cpu.held) {

@@ -159,7 +159,6 @@ class Cpus {
   void Released(LockClass lock, const void* object, Where where);
   // Before a lock is waited for. `nested`: another lock of the same class may be held.
   void CheckOrder(LockClass lock, Where where, bool nested);
-  bool Holds(LockClass lock, const void* object) const;
   // No spin lock is held and interrupts are enabled, or the run fails.
   void CheckMaySleep(Where where);
   void DisableIrqs();

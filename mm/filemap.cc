@@ -292,10 +292,6 @@ SysResult<void> ReadFromDisk(Machine& machine, File& file, Pgoff index, Pfn pfn)
   return {};
 }
 
-}  // namespace
-
-namespace {
-
 // A page that is not cached: from swap, from disk, or made. kNoPfn: somebody else was first.
 SysResult<Pfn> BringIn(Machine& machine, File& file, Pgoff index, bool* major) {
   ReadGuard guard(file.mapping.invalidate_lock);
