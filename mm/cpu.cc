@@ -273,7 +273,9 @@ void Cpus::Point(const Op& op) {
   Passed(op);
 }
 
-void Cpus::Uses(const void* object, bool change) { scheduler_->Uses(current_, object, change); }
+void Cpus::Uses(const void* object, bool change) {
+  if (object != nullptr) scheduler_->Uses(current_, object, change);
+}
 
 // ---- locks ----
 

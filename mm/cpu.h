@@ -217,7 +217,8 @@ inline void racy_change(const void* object, const char* name, Where where = Wher
   if (smp()) [[unlikely]]
     t_cpus->Point({OpKind::kChange, name, object, nullptr, where});
 }
-// The same without a point of its own: part of what the last point announced.
+// The same without a point of its own: part of what the last point announced. nullptr is nothing that could
+// be used: the disk of a file that has none.
 inline void uses(const void* object, bool change) {
   if (smp()) [[unlikely]]
     t_cpus->Uses(object, change);
