@@ -273,7 +273,9 @@ void Cpus::Point(const Op& op) {
   Passed(op);
 }
 
-void Cpus::Uses(const void* object, bool change) { scheduler_->Uses(current_, object, change); }
+void Cpus::Uses(const void* object, bool change) {
+  if (object != nullptr) scheduler_->Uses(current_, object, change);
+}
 
 // ---- locks ----
 
@@ -291,11 +293,6 @@ void Cpus::Released(LockClass lock, const void* object, Where where) {
                                     Describe());
   }
   held.erase(std::next(found).base());
-}
-
-bool Cpus::Holds(LockClass lock, const void* object) const {
-  return std::ranges::any_of(cpus_[current_]->held,
-                             [&](const Held& one) { return one.lock == lock && one.object == object; });
 }
 
 void Cpus::CheckOrder(LockClass lock, Where where, bool nested) {

@@ -159,7 +159,6 @@ class Cpus {
   void Released(LockClass lock, const void* object, Where where);
   // Before a lock is waited for. `nested`: another lock of the same class may be held.
   void CheckOrder(LockClass lock, Where where, bool nested);
-  bool Holds(LockClass lock, const void* object) const;
   // No spin lock is held and interrupts are enabled, or the run fails.
   void CheckMaySleep(Where where);
   void DisableIrqs();
@@ -218,7 +217,8 @@ inline void racy_change(const void* object, const char* name, Where where = Wher
   if (smp()) [[unlikely]]
     t_cpus->Point({OpKind::kChange, name, object, nullptr, where});
 }
-// The same without a point of its own: part of what the last point announced.
+// The same without a point of its own: part of what the last point announced. nullptr is nothing that could
+// be used: the disk of a file that has none.
 inline void uses(const void* object, bool change) {
   if (smp()) [[unlikely]]
     t_cpus->Uses(object, change);

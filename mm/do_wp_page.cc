@@ -49,16 +49,12 @@ VmFault CowBreak(const Fault& f, Pfn old_page) {
   const CowRmapOrder order =
       Planted(Bug::kRmapBeforePte) ? CowRmapOrder::kBeforePte : machine.sem().cow_rmap_order;
   if (won) {
-    if (order == CowRmapOrder::kBeforePte) {
-      drop_old_rmap();
-    }
+    if (order == CowRmapOrder::kBeforePte) drop_old_rmap();
     if (old_page == kNoPfn) ++f.mm.anon_rss;
     ptep_get_and_clear(*f.entry);  // ptep_clear_flush: nobody goes on with the old page
     page_add_new_anon_rmap(machine, copy, f.vma, f.addr);
     set_pte(*f.entry, mk_pte(copy, kPteYoung | kPteDirty | maybe_mkwrite(f.vma) | ProtBits(f.vma)));
-    if (order == CowRmapOrder::kAfterPte) {
-      drop_old_rmap();
-    }
+    if (order == CowRmapOrder::kAfterPte) drop_old_rmap();
   }
   f.mm.page_table_lock.unlock();
   if (won && old_page != kNoPfn) frames.put_page(old_page);  // the pte's reference
@@ -91,9 +87,9 @@ Locked LockForReuse(const Fault& f, Pfn pfn) {
 void DirtyAfterPte(Machine& machine, Pfn pfn) {
   Page& page = machine.frames.at(pfn);
   if (!Planted(Bug::kDirtyBeforePte)) {
-    if (smp()) lock_page(page);
+    lock_page(page);
     set_page_dirty(machine, pfn);
-    if (smp()) unlock_page(page);
+    unlock_page(page);
   }
   machine.frames.put_page(pfn);
 }

@@ -99,6 +99,7 @@ class Machine {
   Mapping swapper_space;
   PteChains pte_chains;
   ReclaimState reclaim;
+  uint64_t nr_writeback = 0;  // pages with PG_writeback; on one CPU always none, between calls
   Lock<LockClass::kSwapLock> swap_lock;
   std::unique_ptr<SwapArea> swap;  // null: no swap
 

@@ -81,6 +81,30 @@ TEST(TogetherTest, TheSameSeedGivesTheSameRun) {
   EXPECT_EQ(dumps.size(), 10u);
 }
 
+// Four CPUs write to swap and to a file at once: whoever finds no frame waits for the writes of the others.
+TEST(TogetherTest, NobodyRunsOutOfMemoryWhilePagesAreWritten) {
+  std::string text = R"(machine { memory: "64KiB" swap: "1MiB" cpus: 4 }
+file { name: "f" size: "64KiB" generator: "counter" }
+)";
+  std::string maps;
+  std::string round;
+  for (const std::string n : {"0", "1", "2", "3"}) {
+    const std::string step = "step { process: \"" + n + "\" ";
+    const std::string quarter = "region: \"f\" offset: \"" + std::to_string(16 * std::stoi(n)) + "KiB\" ";
+    text += "process { name: \"" + n + "\" }\n";
+    maps += step + "map { region: \"m\" length: \"64KiB\" } }\n";
+    maps += step + "map { region: \"f\" file: \"f\" shared: true } }\n";
+    round += step + "store { region: \"m\" fill { byte: " + n + " } } }\n";
+    round += step + "store { " + quarter + "length: \"16KiB\" fill { byte: 1" + n + " } } }\n";
+    round += step + "load { region: \"m\" equals { byte: " + n + " } } }\n";
+    round += step + "load { " + quarter + "length: \"16KiB\" equals { byte: 1" + n + " } } }\n";
+  }
+  text += maps + "step { repeat { times: 3\n" + round + "} }\n";
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    EXPECT_EQ(RunText(text, {.at_rest = ValidateStep, .schedule_seed = seed}).error, "") << seed;
+  }
+}
+
 TEST(TogetherTest, AScheduleGivesTheRunAgain) {
   TestRun run = RunText(kFour, {.schedule_seed = 3});
   ASSERT_EQ(run.error, "");
