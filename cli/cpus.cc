@@ -12,6 +12,7 @@ namespace {
 
 constexpr size_t kScheduleBytesMax = size_t{256} << 20;
 constexpr ptrdiff_t kLinesShown = 60;
+constexpr uint64_t kSeed = 1;
 
 }  // namespace
 
@@ -29,7 +30,7 @@ void CpuOptions::AddTo(CLI::App& command) {
 
 base::Result<void> CpuOptions::Apply(workload::Options& options) {
   options.cpus = cpus_.value_or(0);
-  options.schedule_seed = seed_.value_or(1);
+  options.schedule_seed = seed_.value_or(kSeed);
   if (!save_path_.empty()) TRY_VOID(image::OutputFile::Check(save_path_));
   if (schedule_path_.empty()) return {};
   const std::string text = TRY(base::ReadTextFile("schedule", schedule_path_, kScheduleBytesMax));
@@ -47,7 +48,14 @@ base::Result<void> CpuOptions::Apply(workload::Options& options) {
 }
 
 base::Result<void> CpuOptions::Keep(const workload::Executor& executor) {
-  kept_ = executor.ScheduleText();
+  base::Result<std::string> text = executor.ScheduleText();
+  if (!text) {
+    not_kept_ = text.error().what + "; " + SameRunAgain();
+    if (save_path_.empty()) return {};
+    return base::Fail(text.error().code, "--save-schedule '%s': %s", base::Printable(save_path_).c_str(),
+                      not_kept_.c_str());
+  }
+  kept_ = *std::move(text);
   if (save_path_.empty()) return {};
   if (kept_.empty()) {
     return base::Fail(base::Code::kInvalid, "--save-schedule '%s': the run has one CPU, and so no schedule",
@@ -58,7 +66,15 @@ base::Result<void> CpuOptions::Keep(const workload::Executor& executor) {
   return file->Publish(image::Sync::kNo);
 }
 
+std::string CpuOptions::SameRunAgain() const {
+  if (!schedule_path_.empty()) {
+    return "--schedule '" + base::Printable(schedule_path_) + "' gives the same run again";
+  }
+  return "--seed " + std::to_string(seed_.value_or(kSeed)) + " gives the same run again";
+}
+
 void CpuOptions::ShowFailed() const {
+  if (!not_kept_.empty()) PrintNotice(not_kept_);
   if (kept_.empty() || !save_path_.empty()) return;
   const ptrdiff_t lines = std::count(kept_.begin(), kept_.end(), '\n');
   if (lines <= kLinesShown) {

@@ -16,19 +16,23 @@ class CpuOptions {
   // Reads the schedule, if there is one, and sets what the executor needs. kInvalid for options that
   // contradict each other. This must outlive the run.
   base::Result<void> Apply(workload::Options& options);
-  // After the run, well ended or not: saves the schedule, if that is wanted.
+  // After the run, well ended or not: saves the schedule, if that is wanted. kTooBig if it was not kept.
   base::Result<void> Keep(const workload::Executor& executor);
   // After the error line of a run that did not go as expected: its schedule on standard error, if it was not
   // saved.
   void ShowFailed() const;
 
  private:
+  // How else one comes to the same run: "--seed 1 gives the same run again".
+  std::string SameRunAgain() const;
+
   std::optional<unsigned> cpus_;
   std::optional<uint64_t> seed_;
   std::string schedule_path_;
   std::string save_path_;
   mm::Schedule schedule_;
-  std::string kept_;  // the text of the run's schedule
+  std::string kept_;      // the text of the run's schedule
+  std::string not_kept_;  // why there is none
 };
 
 }  // namespace cli

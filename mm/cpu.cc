@@ -243,18 +243,33 @@ void Cpus::Passed(const Op& op) {
              Describe());
   }
   const bool irq = op.kind == OpKind::kInterrupt;
-  const Choice choice{static_cast<uint8_t>(current_), irq ? chosen_.irq : Irq::kCount};
-  const bool begins = irq || trace_.empty() || trace_.back().choice != choice;
-  if (begins && trace_.size() < kTraceMax) {
-    // Where the one before it was stopped.
-    if (!trace_.empty() && trace_.back().choice.cpu != current_) {
-      trace_.back().before = cpus_[trace_.back().choice.cpu]->op;
-    }
-    trace_.push_back({choice, 0, {}});
-  }
-  if (!irq && !trace_.empty()) ++trace_.back().points;
+  Record({static_cast<uint8_t>(current_), irq ? chosen_.irq : Irq::kCount});
   last_ = static_cast<uint8_t>(current_);
   scheduler_->Passed(*this, current_, op);
+}
+
+void Cpus::Record(Choice choice) {
+  if (!trace_complete_) return;
+  const bool irq = choice.irq != Irq::kCount;
+  if (irq || trace_.empty() || trace_.back().choice != choice) {
+    // Where the one before it was stopped.
+    if (!trace_.empty() && trace_.back().choice.cpu != choice.cpu) RecordStop(trace_.back().choice.cpu);
+    trace_complete_ = trace_.size() < kTraceMax;
+    if (!trace_complete_) return;
+    trace_.push_back({choice, 0, {}});
+  }
+  if (!irq) ++trace_.back().points;
+}
+
+// The last stretch, if it is one of that CPU, ended before what the CPU is about to do now.
+void Cpus::RecordStop(unsigned cpu) {
+  if (!trace_complete_ || trace_.empty() || trace_.back().choice.cpu != cpu) return;
+  trace_.back().before = cpus_[cpu]->op;
+}
+
+void Cpus::ClearTrace() {
+  trace_.clear();
+  trace_complete_ = true;
 }
 
 void Cpus::Point(const Op& op) {
@@ -356,7 +371,7 @@ void Cpus::RunInterrupt(Irq irq) {
     pending.pop_front();
   }
   const Op interrupted = cpu.op;
-  if (!trace_.empty() && trace_.back().choice.cpu == self) trace_.back().before = interrupted;
+  RecordStop(self);
   const size_t held = cpu.held.size();
   cpu.in_interrupt = true;
   cpu.op = {OpKind::kInterrupt, IrqName(irq), &cpu, nullptr, Where::current()};
@@ -408,7 +423,7 @@ void end_of_io(std::function<void()> done) {
 void Cpus::Fail(Failure::Kind kind, std::string what) {
   if (what.ends_with('\n')) what.pop_back();
   failure_ = Failure{kind, std::move(what)};
-  if (!trace_.empty()) trace_.back().before = cpus_[trace_.back().choice.cpu]->op;
+  if (!trace_.empty()) RecordStop(trace_.back().choice.cpu);
   for (;;) cpus_[current_]->fiber->Suspend();
 }
 

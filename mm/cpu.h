@@ -133,9 +133,11 @@ class Cpus {
   unsigned count() const { return static_cast<unsigned>(cpus_.size()); }
   // Points passed in this run, or in the last one.
   uint64_t points() const { return points_; }
-  // What all runs since the last ClearTrace() did, stretch by stretch; the first kTraceMax of them.
+  // What all runs since the last ClearTrace() did, stretch by stretch: all of it, or only the beginning when
+  // there were more than kTraceMax.
   const Trace& trace() const { return trace_; }
-  void ClearTrace() { trace_.clear(); }
+  bool trace_complete() const { return trace_complete_; }
+  void ClearTrace();
   static constexpr size_t kTraceMax = 1u << 20;
   // A run with more points than this is endless (a failure).
   void set_points_max(uint64_t most) { points_max_ = most; }
@@ -179,6 +181,8 @@ class Cpus {
   bool MakeChoices();
   void RunInterrupt(Irq irq);
   void Passed(const Op& op);
+  void Record(Choice choice);
+  void RecordStop(unsigned cpu);
 
   std::vector<std::unique_ptr<Cpu>> cpus_;
   std::span<const Job> jobs_;
@@ -195,6 +199,7 @@ class Cpus {
   std::function<void()> tick_;
   unsigned ticks_ = 0;
   Trace trace_;
+  bool trace_complete_ = true;
   std::optional<Failure> failure_;
 };
 

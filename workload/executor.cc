@@ -206,8 +206,12 @@ base::Result<void> Executor::RunTogether(size_t end) {
   return options_.at_rest(*session_->machine, Where(script_.steps()[end - 1], ""));
 }
 
-std::string Executor::ScheduleText() const {
+base::Result<std::string> Executor::ScheduleText() const {
   if (cpus_ == nullptr) return {};
+  if (!cpus_->trace_complete()) {
+    return base::Fail(base::Code::kTooBig, "the schedule is too long to be kept (more than %zu stretches)",
+                      mm::Cpus::kTraceMax);
+  }
   std::string text = mm::FormatSchedule(cpus_->count(), cpus_->trace());
   std::string_view details = failure_details_;
   while (!details.empty()) {

@@ -93,7 +93,8 @@ class Executor {
   std::unique_ptr<mm::Machine> TakeMachine();
 
   // With several CPUs: what ran when, as --schedule reads it; after a failure up to there. Empty with one.
-  std::string ScheduleText() const;
+  // kTooBig for a run of more stretches than are kept.
+  base::Result<std::string> ScheduleText() const;
 
   // Whether all steps are done, and how far the run is: steps of the top level.
   bool finished() const { return finished_; }

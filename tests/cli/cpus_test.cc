@@ -89,6 +89,30 @@ TEST_F(Cpus, WrongOptionsAreRefusedBeforeTheRun) {
   EXPECT_FALSE(Exists("x"));
 }
 
+// Of more stretches than are kept, about 600 a round: nothing is written rather than another run's schedule.
+TEST_F(Cpus, AScheduleThatIsTooLongIsRefused) {
+  const std::string text = R"(machine { memory: "4MiB" cpus: 2 }
+process { name: "a" } process { name: "b" }
+step { process: "a" map { region: "m" length: "256KiB" } }
+step { process: "b" map { region: "m" length: "256KiB" } }
+step { repeat { times: 2000
+  step { process: "a" touch { region: "m" } } step { process: "a" madvise { region: "m" advice: DONTNEED } }
+  step { process: "b" touch { region: "m" } } step { process: "b" madvise { region: "m" advice: DONTNEED } }
+} }
+)";
+  Write("long.textproto", text);
+  const std::string why =
+      "the schedule is too long to be kept (more than 1048576 stretches); --seed 7 gives the same run again";
+  const Outcome good = Ckpt({"run", "long.textproto", "-q", "--seed", "7", "--save-schedule", "s"});
+  EXPECT_TRUE(Refused(good, 2, "--save-schedule 's': " + why));
+  Write("long.textproto", text + "step { load { region: \"m\" equals { byte: 1 } } }\n");
+  const Outcome bad = Ckpt({"run", "long.textproto", "-q", "--seed", "7", "--save-schedule", "s"});
+  EXPECT_EQ(bad.exit_code, 1);
+  EXPECT_THAT(bad.err, StartsWith("ckpt: long.textproto:9: step load: "));
+  EXPECT_THAT(bad.err, HasSubstr("\nckpt: notice: " + why));
+  EXPECT_FALSE(Exists("s"));
+}
+
 TEST_F(Cpus, AScheduleThatDoesNotFitIsSaidToBeThat) {
   Write("s", "ckpt-schedule 1\ncpus 2\n0 100000\n");
   const Outcome run = Ckpt({"run", "two.textproto", "--schedule", "s"});

@@ -66,6 +66,33 @@ TEST(Cpus, RunAgainAfterARun) {
   EXPECT_EQ(runs, 2);
 }
 
+TEST(Cpus, ATraceThatIsTooLongIsKnownToBeThat) {
+  Cpus cpus(2);
+  RoundRobin scheduler;
+  int shared = 0;
+  uint64_t changes = Cpus::kTraceMax / 2 - 1;  // of each CPU; its beginning is a point too
+  const auto job = [&] {
+    for (uint64_t i = 0; i < changes; ++i) racy_change(&shared, "shared");
+  };
+  const std::vector<Cpus::Job> jobs(2, job);
+  ASSERT_FALSE(cpus.Run(jobs, scheduler));
+  EXPECT_TRUE(cpus.trace_complete());
+  EXPECT_EQ(cpus.trace().size(), Cpus::kTraceMax);
+  EXPECT_EQ(cpus.trace().back().points, 1u);
+
+  changes = 1;
+  ASSERT_FALSE(cpus.Run(jobs, scheduler));
+  EXPECT_FALSE(cpus.trace_complete());
+  EXPECT_EQ(cpus.trace().size(), Cpus::kTraceMax);
+  EXPECT_EQ(cpus.trace().back().points, 1u);
+  EXPECT_EQ(cpus.trace().back().before.kind, OpKind::kBegin);
+
+  cpus.ClearTrace();
+  ASSERT_FALSE(cpus.Run(jobs, scheduler));
+  EXPECT_TRUE(cpus.trace_complete());
+  EXPECT_EQ(cpus.trace().size(), 4u);
+}
+
 TEST(Cpus, ALockIsHeldByOneAtATime) {
   PageTableLock lock;
   int inside = 0;

@@ -68,7 +68,7 @@ std::string RunAndDump(Options options) {
   if (!run.error.empty()) return {};
   EXPECT_EQ(run.checkpoints.size(), 2u);  // and the end
   EXPECT_EQ(mm::Validate(run.machine(), mm::Depth::kDeep), std::nullopt);
-  return mm::TextDump(run.machine()) + run.executor->ScheduleText();
+  return mm::TextDump(run.machine()) + run.executor->ScheduleText().value();
 }
 
 TEST(TogetherTest, TheSameSeedGivesTheSameRun) {
@@ -84,7 +84,7 @@ TEST(TogetherTest, TheSameSeedGivesTheSameRun) {
 TEST(TogetherTest, AScheduleGivesTheRunAgain) {
   TestRun run = RunText(kFour, {.schedule_seed = 3});
   ASSERT_EQ(run.error, "");
-  const std::string text = run.executor->ScheduleText();
+  const std::string text = run.executor->ScheduleText().value();
   const mm::Schedule schedule = mm::ParseSchedule(text).value();
   TestRun again = RunText(kFour, {.schedule = &schedule});
   ASSERT_EQ(again.error, "");
@@ -103,7 +103,7 @@ TEST(TogetherTest, OptionsSayHowManyCpus) {
   EXPECT_EQ(RunAndDump({.after_step = ValidateStep, .cpus = 1}), RunAndDump({.cpus = 1}));
   TestRun two = RunText(kFour, {.cpus = 2});
   EXPECT_EQ(two.error, "");
-  EXPECT_THAT(two.executor->ScheduleText(), HasSubstr("cpus 2\n"));
+  EXPECT_THAT(two.executor->ScheduleText().value(), HasSubstr("cpus 2\n"));
 }
 
 TEST(TogetherTest, AFailedStepEndsTheRunWithItsLine) {
@@ -136,7 +136,7 @@ step { process: "a" load { region: "m" length: "1" equals { byte: 1 } } }
     const TestRun run = RunText(kRace, {.schedule_seed = seed});
     if (run.error.empty()) continue;
     EXPECT_THAT(run.error, HasSubstr("w:9: step load"));
-    const mm::Schedule schedule = mm::ParseSchedule(run.executor->ScheduleText()).value();
+    const mm::Schedule schedule = mm::ParseSchedule(run.executor->ScheduleText().value()).value();
     EXPECT_EQ(RunText(kRace, {.schedule = &schedule}).error, run.error);
     return;
   }
