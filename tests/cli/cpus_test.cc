@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/cli/cli.h"
+#include "tests/support/workloads.h"
 
 namespace cli_test {
 namespace {
@@ -20,23 +21,11 @@ step { checkpoint { label: "base" } }
 step { process: "a" load { region: "m" offset: "8KiB" equals { byte: 2 } } }
 )";
 
-// Fails for some seeds: the load of one process may see the store of the other.
-constexpr char kRace[] = R"(machine { memory: "1MiB" cpus: 2 }
-process { name: "a" } process { name: "b" }
-file { name: "f" size: "4KiB" generator: "counter" }
-step { process: "a" map { region: "m" file: "f" shared: true } }
-step { process: "b" map { region: "m" file: "f" shared: true } }
-step { barrier {} }
-step { process: "a" store { region: "m" length: "1" fill { byte: 1 } } }
-step { process: "b" store { region: "m" length: "1" fill { byte: 2 } } }
-step { process: "a" load { region: "m" length: "1" equals { byte: 1 } } }
-)";
-
 class Cpus : public Commands {
  protected:
   Cpus() {
     Write("two.textproto", kTwo);
-    Write("race.textproto", kRace);
+    Write("race.textproto", support::kRace);
   }
 };
 
