@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <new>
 #include <string_view>
 #include <utility>
 
@@ -48,6 +49,14 @@ std::string PlaceOf(const Where& where) {
   const size_t mm = file.rfind('/', file.rfind('/') - 1);
   return base::Format("%s, %s:%u", ShortFunction(where.function_name()).c_str(),
                       std::string(mm == file.npos ? file : file.substr(mm + 1)).c_str(), where.line());
+}
+
+constexpr size_t kReserveBytes = size_t{1} << 20;
+
+// An exception cannot leave a fiber.
+void OnNoMemory() {
+  if (t_cpus == nullptr) throw std::bad_alloc();
+  t_cpus->FailForMemory();
 }
 
 void OnCheck(const std::string& line) {
@@ -114,11 +123,7 @@ Cpus::Cpus(unsigned count) {
 Cpus::~Cpus() {
   if (failure_) {
     // The fibers stay, and what they stand in refers to this.
-    static auto* given_up = new std::vector<std::unique_ptr<Cpu>>;
-    for (auto& cpu : cpus_) {
-      cpu->fiber = nullptr;
-      given_up->push_back(std::move(cpu));
-    }
+    for (auto& cpu : cpus_) cpu.release()->fiber = nullptr;
     return;
   }
   quit_ = true;
@@ -144,7 +149,9 @@ std::optional<Failure> Cpus::Run(std::span<const Job> jobs, Scheduler& scheduler
     CHECK(cpu.held.empty() && cpu.irqs_off == 0);
   }
   scheduler.Begin(*this);
+  if (reserve_ == nullptr) reserve_ = std::make_unique_for_overwrite<std::byte[]>(kReserveBytes);
   base::SetCheckHook(&OnCheck);
+  const std::new_handler outside = std::set_new_handler(&OnNoMemory);
   // CPU 0 asks first, on its own stack: the answer may be a failure.
   chosen_ = {};
   boot_ = true;
@@ -154,6 +161,7 @@ std::optional<Failure> Cpus::Run(std::span<const Job> jobs, Scheduler& scheduler
     cpus_[current_]->fiber->Resume();
     t_cpus = nullptr;
   }
+  std::set_new_handler(outside);
   base::SetCheckHook(nullptr);
   return failure_;
 }
@@ -425,6 +433,11 @@ void Cpus::Fail(Failure::Kind kind, std::string what) {
   failure_ = Failure{kind, std::move(what)};
   if (!trace_.empty()) RecordStop(trace_.back().choice.cpu);
   for (;;) cpus_[current_]->fiber->Suspend();
+}
+
+void Cpus::FailForMemory() {
+  reserve_ = nullptr;
+  Fail(Failure::Kind::kNoMemory, "out of memory");
 }
 
 std::string Cpus::Describe() const {

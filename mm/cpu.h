@@ -14,6 +14,7 @@
 // of explore.h rests on that; tests/races compares it with the search that leaves nothing out.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -101,7 +102,8 @@ inline constexpr uint8_t kNoCpu = 0xff;
 
 // Why a run ended before its time.
 struct Failure {
-  enum class Kind : uint8_t { kCheck, kDeadlock, kLockOrder, kEndless, kSchedule, kWrong };
+  // kNoMemory: the process has none left (operator new), which says nothing about the model.
+  enum class Kind : uint8_t { kCheck, kDeadlock, kLockOrder, kEndless, kSchedule, kWrong, kNoMemory };
   Kind kind = Kind::kCheck;
   std::string what;  // one line or several; deadlocks say who holds what
 };
@@ -127,7 +129,8 @@ class Cpus {
   using Job = std::function<void()>;
   // Runs jobs[i] on CPU i (as many jobs as CPUs; an empty one is an idle CPU) until all have ended and no
   // interrupt but timer ticks is pending. After a failure the jobs are left where they stand and so is
-  // what they worked on, for good; this object cannot be used again.
+  // what they worked on, for good; this object cannot be used again. No exception may leave a job; one of
+  // operator new does not come to be: it is a failure too.
   std::optional<Failure> Run(std::span<const Job> jobs, Scheduler& scheduler);
 
   unsigned count() const { return static_cast<unsigned>(cpus_.size()); }
@@ -170,6 +173,7 @@ class Cpus {
   // Makes an interrupt pending on `cpu`. Interrupts of one kind on one CPU run in the order of their raising.
   void Raise(unsigned cpu, Irq irq, std::function<void()> handler);
   [[noreturn]] void Fail(Failure::Kind kind, std::string what);
+  [[noreturn]] void FailForMemory();
   // One line a CPU: where it stands, and what it holds.
   std::string Describe() const;
 
@@ -201,6 +205,7 @@ class Cpus {
   Trace trace_;
   bool trace_complete_ = true;
   std::optional<Failure> failure_;
+  std::unique_ptr<std::byte[]> reserve_;  // for what a failure for lack of memory still needs
 };
 
 // ---- the model's side: how the code of mm/ meets its points ----

@@ -194,11 +194,13 @@ base::Result<void> Executor::RunTogether(size_t end) {
   });
   if (const std::optional<mm::Failure> failure = cpus_->Run(jobs, *scheduler_)) {
     // What the CPUs stand in is never taken apart.
-    static auto* given_up = new std::vector<std::pair<std::unique_ptr<Session>, std::unique_ptr<Together>>>;
-    given_up->emplace_back(std::move(session_), std::move(together));
+    (void)session_.release();
+    (void)together.release();
     const size_t line_end = std::min(failure->what.find('\n'), failure->what.size());
     failure_details_ = failure->what.substr(std::min(line_end + 1, failure->what.size()));
-    return base::Fail(base::Code::kExpectation, "%s:%d: steps up to here: %s", script_.path().c_str(),
+    const bool no_memory = failure->kind == mm::Failure::Kind::kNoMemory;
+    return base::Fail(no_memory ? base::Code::kNoMemory : base::Code::kExpectation,
+                      "%s:%d: steps up to here: %s", script_.path().c_str(),
                       script_.steps()[end - 1].place.line, failure->what.substr(0, line_end).c_str());
   }
   if (together->error()) return std::unexpected(*together->error());

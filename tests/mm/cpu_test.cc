@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <new>
 #include <string>
 #include <vector>
 
@@ -250,6 +251,20 @@ TEST(Cpus, AJobThatEndsWithALockIsFound) {
 TEST(Cpus, ACheckInAJobEndsTheRunAndNotTheProcess) {
   EXPECT_THAT(FailureOf({[] { CHECK_MSG(false, "on purpose"); }}, Failure::Kind::kCheck),
               HasSubstr("on purpose"));
+}
+
+TEST(Cpus, TooLittleMemoryInAJobEndsTheRunAndNotTheProcess) {
+#if defined(__SANITIZE_ADDRESS__)
+  GTEST_SKIP() << "the address sanitizer ends the process itself";
+#endif
+  std::vector<char> much;
+  int shared = 0;
+  const auto grow = [&] {
+    racy_change(&shared, "shared");
+    much.reserve(size_t{1} << 60);
+  };
+  EXPECT_EQ(FailureOf({grow, nullptr}, Failure::Kind::kNoMemory), "out of memory");
+  EXPECT_THROW(much.reserve(size_t{1} << 60), std::bad_alloc);
 }
 
 TEST(Cpus, APointUnderAnInnermostLockIsFoundUnlessItIsOneStepWithIt) {
