@@ -154,14 +154,7 @@ base::Result<void> Executor::Run(const CheckpointFn& checkpoint) {
   while (next_step_ < script_.steps().size()) {
     const ScriptStep& step = script_.steps()[next_step_];
     if (!step.step->has_checkpoint() && cpus_ != nullptr) {
-      const auto ends = [](const ScriptStep& one) {
-        return one.step->has_checkpoint() || one.step->has_barrier();
-      };
-      const auto end = std::find_if(script_.steps().begin() + static_cast<ptrdiff_t>(next_step_),
-                                    script_.steps().end(), ends);
-      const auto stop = static_cast<size_t>(end - script_.steps().begin());
-      TRY_VOID(RunTogether(stop));
-      next_step_ = end != script_.steps().end() && end->step->has_barrier() ? stop + 1 : stop;
+      TRY_VOID(RunStretch());
       continue;
     }
     if (!step.step->has_checkpoint()) {
@@ -181,6 +174,16 @@ base::Result<void> Executor::Run(const CheckpointFn& checkpoint) {
   const base::Result<Next> next = checkpoint(*session_->machine, request);
   return next ? base::Result<void>{}
               : std::unexpected(next.error().In(script_.path() + ": after the last step"));
+}
+
+base::Result<void> Executor::RunStretch() {
+  const std::vector<ScriptStep>& steps = script_.steps();
+  size_t end = next_step_;
+  while (end < steps.size() && !steps[end].step->has_checkpoint() && !steps[end].step->has_barrier()) ++end;
+  TRY_VOID(RunTogether(end));
+  const bool barrier = end < steps.size() && steps[end].step->has_barrier();
+  next_step_ = barrier ? end + 1 : end;
+  return {};
 }
 
 base::Result<void> Executor::RunTogether(size_t end) {
@@ -307,11 +310,18 @@ base::Result<Next> Executor::RunCheckpoint(const ScriptStep& step, const Checkpo
   return next ? *next : Next::kGoOn;
 }
 
-mm::Machine& Executor::machine() { return *session_->machine; }
+mm::Machine& Executor::machine() {
+  CHECK(session_ != nullptr);
+  return *session_->machine;
+}
 
-std::unique_ptr<mm::Machine> Executor::TakeMachine() { return std::move(session_->machine); }
+std::unique_ptr<mm::Machine> Executor::TakeMachine() {
+  CHECK(session_ != nullptr);
+  return std::move(session_->machine);
+}
 
 mm::Process* Executor::FindProcess(std::string_view name) {
+  CHECK(session_ != nullptr);
   const auto actor = session_->actors.find(name);
   return actor == session_->actors.end() ? nullptr : session_->machine->find_process(actor->second.pid);
 }
