@@ -88,6 +88,10 @@ std::vector<mm::Pid> PidsOf(const Session& session, const ckpt_pb::Step::Checkpo
 
 }  // namespace
 
+unsigned CpuCount(const Script& script, const Options& options) {
+  return options.cpus > 0 ? options.cpus : std::max(script.workload().machine().cpus(), 1u);
+}
+
 Executor::Executor(const Script& script, Options options)
     : script_(script),
       options_(std::move(options)),
@@ -98,7 +102,7 @@ Executor::Executor(const Script& script, Options options)
                                                  .disk_dir = options_.disk_dir,
                                                  .stop = options_.stop,
                                                  .busy = options_.busy})) {
-  const unsigned cpus = options_.cpus > 0 ? options_.cpus : std::max(script.workload().machine().cpus(), 1u);
+  const unsigned cpus = CpuCount(script, options_);
   if (cpus == 1) return;
   cpus_ = std::make_unique<mm::Cpus>(cpus);
   cpus_->set_points_max(~uint64_t{0});

@@ -60,6 +60,9 @@ struct Options {
   const mm::Schedule* schedule = nullptr;
 };
 
+// How many CPUs the machine of such a run has.
+unsigned CpuCount(const Script& script, const Options& options);
+
 struct Session;
 struct StepResult;
 

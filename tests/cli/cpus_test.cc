@@ -1,12 +1,16 @@
 // ckpt run on several virtual CPUs: --cpus, --seed, --schedule, --save-schedule.
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "tests/cli/cli.h"
 #include "tests/support/workloads.h"
 
 namespace cli_test {
 namespace {
 
+using Args = std::vector<std::string>;
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::StartsWith;
 
@@ -74,8 +78,67 @@ TEST_F(Cpus, WrongOptionsAreRefusedBeforeTheRun) {
                       "schedule 's' is for 4 CPUs, not for 2"));
   EXPECT_TRUE(Refused(Ckpt({"run", "two.textproto", "--schedule", "s", "--seed", "2"}), 2, "--s"));
   EXPECT_TRUE(Refused(Ckpt({"run", "two.textproto", "--save-schedule", "no/such/s"}), 2, "no/such/s"));
-  EXPECT_TRUE(Refused(Ckpt({"run", "small.textproto", "--save-schedule", "x"}), 2, "has one CPU"));
-  EXPECT_FALSE(Exists("x"));
+}
+
+TEST_F(Cpus, OptionsThatOneCpuHasNoUseForAreRefused) {
+  Write("s", "ckpt-schedule 1\ncpus 1\n0 1\n");
+  for (const Args& one : {Args{"run", "small.textproto"}, Args{"run", "two.textproto", "--cpus", "1"}}) {
+    const auto with = [&](const Args& more) {
+      Args args = one;
+      args.insert(args.end(), {"-o", "x{label}.img"});
+      args.insert(args.end(), more.begin(), more.end());
+      return args;
+    };
+    EXPECT_TRUE(Refused(Ckpt(with({"--save-schedule", "x"})), 2, "--save-schedule 'x': the run has one CPU"));
+    EXPECT_TRUE(Refused(Ckpt(with({"--seed", "7"})), 2, "--seed 7: the run has one CPU"));
+    EXPECT_TRUE(Refused(Ckpt(with({"--schedule", "s"})), 2, "schedule 's' is for one CPU"));
+  }
+  EXPECT_THAT(Names(), ElementsAre("race.textproto", "s", "small.textproto", "two.textproto"));
+}
+
+TEST_F(Cpus, AScheduleDoesNotReplaceWhatTheRunUses) {
+  ASSERT_TRUE(Good(Ckpt({"run", "two.textproto", "-q", "--save-schedule", "s"})));
+  std::filesystem::create_symlink("two.textproto", Path("link"));
+  const auto refused = [&](const Args& more, const std::string& says) {
+    Args args = {"run", "two.textproto"};
+    args.insert(args.end(), more.begin(), more.end());
+    EXPECT_TRUE(Refused(Ckpt(args), 2, says)) << testing::PrintToString(more);
+  };
+  refused({"--save-schedule", "two.textproto"}, "--save-schedule 'two.textproto' is the workload itself");
+  refused({"--save-schedule", "link"}, "--save-schedule 'link' is the workload itself");
+  refused({"--save-schedule", "x", "-o", "x"}, "--save-schedule 'x' is an image of -o");
+  refused({"--save-schedule", "./base", "-o", "{label}"}, "--save-schedule './base' is an image of -o");
+  refused({"--save-schedule", "s", "--schedule", "s"}, "is the schedule of --schedule");
+  EXPECT_EQ(Read("two.textproto"), kTwo);
+  EXPECT_FALSE(Exists("x") || Exists("base"));
+  const std::string line = CkptArgv({}).front() + " run two.textproto --save-schedule log > log";
+  EXPECT_TRUE(Refused(Execute({"sh", "-c", line}, {.folder = Path("")}), 2,
+                      "--save-schedule 'log' is where standard output goes"));
+  EXPECT_TRUE(Good(Ckpt({"run", "two.textproto", "-q", "--save-schedule", "base", "-o", "base.img"})));
+}
+
+// The file system takes no more than a few bytes.
+TEST_F(Cpus, AScheduleThatCannotBeSavedIsShownBehindTheErrors) {
+  const Options small_disk = {.limits = {{RLIMIT_FSIZE, 10}}};
+  const Outcome good = Ckpt({"run", "two.textproto", "-q", "--save-schedule", "s"}, small_disk);
+  EXPECT_TRUE(Refused(good, 2, "--save-schedule 's': s: cannot write"));
+  for (int seed = 1; seed <= 200; ++seed) {
+    const Args line = {"run", "race.textproto", "-q", "--seed", std::to_string(seed)};
+    const Outcome shown = Ckpt(line);
+    if (shown.exit_code == 0) continue;
+    Args saving = line;
+    saving.insert(saving.end(), {"--save-schedule", "s"});
+    const Outcome run = Ckpt(saving, small_disk);
+    EXPECT_EQ(run.exit_code, 1);
+    const size_t schedule = shown.err.find("ckpt-schedule 1\n");
+    ASSERT_NE(schedule, std::string::npos) << shown.err;
+    EXPECT_THAT(run.err,
+                StartsWith(shown.err.substr(0, schedule) + "ckpt: notice: --save-schedule 's': s: "));
+    EXPECT_TRUE(run.err.ends_with("\n" + shown.err.substr(schedule))) << run.err;
+    EXPECT_FALSE(Exists("s"));
+    return;
+  }
+  ADD_FAILURE() << "no seed found the race";
 }
 
 // Of more stretches than are kept, about 600 a round: nothing is written rather than another run's schedule.
@@ -98,7 +161,7 @@ step { repeat { times: 2000
   const Outcome bad = Ckpt({"run", "long.textproto", "-q", "--seed", "7", "--save-schedule", "s"});
   EXPECT_EQ(bad.exit_code, 1);
   EXPECT_THAT(bad.err, StartsWith("ckpt: long.textproto:9: step load: "));
-  EXPECT_THAT(bad.err, HasSubstr("\nckpt: notice: " + why));
+  EXPECT_THAT(bad.err, HasSubstr("\nckpt: notice: --save-schedule 's': " + why));
   EXPECT_FALSE(Exists("s"));
 }
 
