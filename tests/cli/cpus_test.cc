@@ -1,7 +1,9 @@
-// ckpt run on several virtual CPUs: --cpus, --seed, --schedule, --save-schedule.
+// ckpt run and ckpt restore --resume on several virtual CPUs: --cpus, --seed, --schedule, --save-schedule.
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <set>
+#include <string_view>
 
 #include "tests/cli/cli.h"
 #include "tests/support/workloads.h"
@@ -170,6 +172,75 @@ TEST_F(Cpus, AScheduleThatDoesNotFitIsSaidToBeThat) {
   const Outcome run = Ckpt({"run", "two.textproto", "--schedule", "s"});
   EXPECT_EQ(run.exit_code, 1);
   EXPECT_THAT(run.err, HasSubstr("the schedule does not fit"));
+}
+
+// ---- restore --resume ----
+
+class ResumedCpus : public Cpus {
+ protected:
+  // The race of support::kRace lies behind the checkpoint.
+  ResumedCpus() {
+    std::string text = support::kRace;
+    constexpr std::string_view kBarrier = "barrier {}";
+    text.replace(text.find(kBarrier), kBarrier.size(), "checkpoint { label: \"base\" }");
+    Write("race.textproto", text);
+    Image("base.img", "base", "race.textproto");
+  }
+  Outcome Resume(const Args& more) const {
+    Args args = {"restore", "base.img", "-q", "--resume", "race.textproto"};
+    args.insert(args.end(), more.begin(), more.end());
+    return Ckpt(args);
+  }
+};
+
+TEST_F(ResumedCpus, ASeedOrAScheduleGivesTheRunAgain) {
+  std::set<int> exit_codes;
+  std::set<std::string> schedules;
+  for (int seed = 1; seed <= 200 && exit_codes.size() < 2; ++seed) {
+    const Outcome run = Resume({"--seed", std::to_string(seed), "--save-schedule", "s"});
+    exit_codes.insert(run.exit_code);
+    schedules.insert(Read("s"));
+    EXPECT_THAT(Read("s"), StartsWith("ckpt-schedule 1\ncpus 2\n"));
+    EXPECT_EQ(run.err.empty(), run.exit_code == 0) << run;
+    const Outcome again = Resume({"--schedule", "s", "--save-schedule", "again"});
+    EXPECT_EQ(again.exit_code, run.exit_code);
+    EXPECT_EQ(again.err, run.err);
+    EXPECT_EQ(Read("again"), Read("s"));
+  }
+  EXPECT_EQ(exit_codes, (std::set<int>{0, 1})) << "no seed found the race, or none did not";
+  EXPECT_GT(schedules.size(), 1u);
+}
+
+TEST_F(ResumedCpus, AFailedRunShowsItsSchedule) {
+  for (int seed = 1; seed <= 200; ++seed) {
+    const Outcome run = Resume({"--seed", std::to_string(seed)});
+    if (run.exit_code == 0) continue;
+    EXPECT_EQ(run.exit_code, 1);
+    EXPECT_THAT(run.err, StartsWith("ckpt: race.textproto:9: step load: "));
+    EXPECT_THAT(run.err, HasSubstr("\nckpt-schedule 1\ncpus 2\n"));
+    return;
+  }
+  ADD_FAILURE() << "no seed found the race";
+}
+
+TEST_F(ResumedCpus, AsManyAsTheOptionSays) {
+  // In the order of the script, which is a failure without a schedule.
+  EXPECT_TRUE(Refused(Resume({"--cpus", "1"}), 1, "race.textproto:9: step load: "));
+  (void)Resume({"--cpus", "3", "--save-schedule", "s"});
+  EXPECT_THAT(Read("s"), HasSubstr("\ncpus 3\n"));
+}
+
+TEST_F(ResumedCpus, WrongOptionsAreRefusedBeforeAnythingIsBuilt) {
+  EXPECT_TRUE(Refused(Resume({"--cpus", "1", "--seed", "2"}), 2, "--seed 2: the run has one CPU"));
+  EXPECT_TRUE(Refused(Resume({"--save-schedule", "base.img"}), 2, "'base.img' is the image itself"));
+  EXPECT_TRUE(Refused(Resume({"--save-schedule", "race.textproto"}), 2, "is the workload itself"));
+  EXPECT_TRUE(Refused(Resume({"--save-schedule", "x", "-o", "x"}), 2, "'x' is the image of -o"));
+  EXPECT_FALSE(Exists("x"));
+  Write("s", "ckpt-schedule 1\ncpus 2\n0 1\n");
+  for (const Args& option :
+       {Args{"--cpus", "2"}, Args{"--seed", "2"}, Args{"--schedule", "s"}, Args{"--save-schedule", "x"}}) {
+    EXPECT_TRUE(Refused(Ckpt({"restore", "base.img", option[0], option[1]}), 2, "--resume"));
+  }
 }
 
 }  // namespace
