@@ -6,6 +6,7 @@
 #include <string>
 
 #include "mm/validate.h"
+#include "tests/support/workloads.h"
 #include "tests/workload/run.h"
 
 namespace workload {
@@ -68,7 +69,7 @@ std::string RunAndDump(Options options) {
   if (!run.error.empty()) return {};
   EXPECT_EQ(run.checkpoints.size(), 2u);  // and the end
   EXPECT_EQ(mm::Validate(run.machine(), mm::Depth::kDeep), std::nullopt);
-  return mm::TextDump(run.machine()) + run.executor->ScheduleText();
+  return mm::TextDump(run.machine()) + run.executor->ScheduleText().value();
 }
 
 TEST(TogetherTest, TheSameSeedGivesTheSameRun) {
@@ -108,7 +109,7 @@ file { name: "f" size: "64KiB" generator: "counter" }
 TEST(TogetherTest, AScheduleGivesTheRunAgain) {
   TestRun run = RunText(kFour, {.schedule_seed = 3});
   ASSERT_EQ(run.error, "");
-  const std::string text = run.executor->ScheduleText();
+  const std::string text = run.executor->ScheduleText().value();
   const mm::Schedule schedule = mm::ParseSchedule(text).value();
   TestRun again = RunText(kFour, {.schedule = &schedule});
   ASSERT_EQ(again.error, "");
@@ -123,11 +124,29 @@ TEST(TogetherTest, AScheduleOfSomethingElseIsRefused) {
   EXPECT_THAT(run.error, HasSubstr("the schedule does not fit"));
 }
 
+// The CPUs that a schedule names; empty for a run without one.
+std::set<unsigned> CpusIn(const TestRun& run) {
+  const std::string text = run.executor->ScheduleText().value();
+  if (text.empty()) return {};
+  const mm::Schedule schedule = mm::ParseSchedule(text).value();
+  std::set<unsigned> cpus;
+  for (const mm::Schedule::Line& line : schedule.lines) cpus.insert(line.choice.cpu);
+  EXPECT_EQ(schedule.cpus, *cpus.rbegin() + 1);
+  return cpus;
+}
+
 TEST(TogetherTest, OptionsSayHowManyCpus) {
-  EXPECT_EQ(RunAndDump({.after_step = ValidateStep, .cpus = 1}), RunAndDump({.cpus = 1}));
-  TestRun two = RunText(kFour, {.cpus = 2});
-  EXPECT_EQ(two.error, "");
-  EXPECT_THAT(two.executor->ScheduleText(), HasSubstr("cpus 2\n"));
+  TestRun one = RunText(kFour, {.cpus = 1});
+  ASSERT_EQ(one.error, "");
+  EXPECT_EQ(CpusIn(one), std::set<unsigned>{});
+  const std::string text = kFour;
+  TestRun said_so = RunText(std::string(text).replace(text.find("cpus: 4"), 7, "cpus: 1"));
+  ASSERT_EQ(said_so.error, "");
+  EXPECT_EQ(mm::TextDump(one.machine()), mm::TextDump(said_so.machine()));
+
+  EXPECT_EQ(CpusIn(RunText(kFour, {.cpus = 2})), (std::set<unsigned>{0, 1}));
+  EXPECT_EQ(CpusIn(RunText(kFour, {})), (std::set<unsigned>{0, 1, 2, 3}));
+  EXPECT_EQ(CpusIn(RunText(kFour, {.cpus = 6})), (std::set<unsigned>{0, 1, 2, 3, 4, 5}));
 }
 
 TEST(TogetherTest, AFailedStepEndsTheRunWithItsLine) {
@@ -143,25 +162,13 @@ step { process: "b" load { region: "m" equals { byte: 1 } } }
   EXPECT_THAT(run.error, HasSubstr("w:6: step load: the byte at"));
 }
 
-// The load runs right behind the store in the script, but another process stores there too: some orders find
-// that.
 TEST(TogetherTest, ARaceOfTheWorkloadIsFoundBySomeSeedAndReplays) {
-  constexpr char kRace[] = R"(machine { cpus: 2 }
-process { name: "a" } process { name: "b" }
-file { name: "f" size: "4KiB" generator: "counter" }
-step { process: "a" map { region: "m" file: "f" shared: true } }
-step { process: "b" map { region: "m" file: "f" shared: true } }
-step { barrier {} }
-step { process: "a" store { region: "m" length: "1" fill { byte: 1 } } }
-step { process: "b" store { region: "m" length: "1" fill { byte: 2 } } }
-step { process: "a" load { region: "m" length: "1" equals { byte: 1 } } }
-)";
   for (uint64_t seed = 1; seed <= 200; ++seed) {
-    const TestRun run = RunText(kRace, {.schedule_seed = seed});
+    const TestRun run = RunText(support::kRace, {.schedule_seed = seed});
     if (run.error.empty()) continue;
     EXPECT_THAT(run.error, HasSubstr("w:9: step load"));
-    const mm::Schedule schedule = mm::ParseSchedule(run.executor->ScheduleText()).value();
-    EXPECT_EQ(RunText(kRace, {.schedule = &schedule}).error, run.error);
+    const mm::Schedule schedule = mm::ParseSchedule(run.executor->ScheduleText().value()).value();
+    EXPECT_EQ(RunText(support::kRace, {.schedule = &schedule}).error, run.error);
     return;
   }
   ADD_FAILURE() << "no seed found it";
