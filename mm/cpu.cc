@@ -83,10 +83,12 @@ const char* LockName(LockClass lock) {
     case LockClass::kISharedSem: return "i_shared_sem";
     case LockClass::kPageTableLock: return "page_table_lock";
     case LockClass::kPteChain: return "pte_chain_lock";
+    case LockClass::kStateChange: return "state_change";
     case LockClass::kTreeLock: return "tree_lock";
     case LockClass::kSwapLock: return "swap_lock";
     case LockClass::kLruLock: return "lru_lock";
     case LockClass::kZoneLock: return "zone lock";
+    case LockClass::kDiscardLock: return "discard list lock";
   }
   return "?";
 }

@@ -72,12 +72,14 @@ enum class LockClass : uint8_t {
   kISharedSem,     // i_shared_sem
   kPageTableLock,  // page_table_lock
   kPteChain,       // PG_chainlock
+  kStateChange,    // PG_state_change (page_states.h)
   // Innermost: only innermost ones are taken under them, and what is done under them is one step: no
   // point lies there.
   kTreeLock,  // of a page cache
   kSwapLock,
   kLruLock,
-  kZoneLock,  // of the free frames
+  kZoneLock,     // of the free frames
+  kDiscardLock,  // of the discarded frames (discard.h)
 };
 const char* LockName(LockClass lock);
 constexpr bool IsSleeping(LockClass lock) { return lock <= LockClass::kISharedSem; }
