@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
+
 #include "ckpt/model_source.h"
 #include "proto/file.h"
 
@@ -24,28 +26,54 @@ bool SameFile(const struct stat& a, const struct stat& b) {
   return a.st_ino == b.st_ino && a.st_dev == b.st_dev;
 }
 
+// The same file, or the same place where there is none yet.
+bool SamePlace(const std::string& one, const std::string& other) {
+  struct stat a = {};
+  struct stat b = {};
+  const bool a_exists = stat(one.c_str(), &a) == 0;
+  const bool b_exists = stat(other.c_str(), &b) == 0;
+  if (a_exists || b_exists) return a_exists && b_exists && SameFile(a, b);
+  const auto place = [](const std::string& path) {
+    std::error_code unknown;
+    return std::filesystem::weakly_canonical(std::filesystem::absolute(path, unknown), unknown);
+  };
+  return !place(one).empty() && place(one) == place(other);
+}
+
 // The rename would take the place of a file that is in use: its name, for an error; empty if there is none.
-std::string Replaces(const std::string& path, const std::string& workload) {
+std::string Replaces(const std::string& path, const std::vector<UsedFile>& used) {
+  for (const UsedFile& file : used) {
+    if (!file.path.empty() && SamePlace(path, file.path)) return file.what;
+  }
   struct stat there = {};
-  struct stat used = {};
+  struct stat open = {};
   if (stat(path.c_str(), &there) != 0 || !S_ISREG(there.st_mode)) return "";
-  if (stat(workload.c_str(), &used) == 0 && SameFile(there, used)) return "the workload itself";
-  if (fstat(STDOUT_FILENO, &used) == 0 && SameFile(there, used)) return "where standard output goes";
-  if (fstat(STDERR_FILENO, &used) == 0 && SameFile(there, used)) return "where standard error goes";
+  if (fstat(STDOUT_FILENO, &open) == 0 && SameFile(there, open)) return "where standard output goes";
+  if (fstat(STDERR_FILENO, &open) == 0 && SameFile(there, open)) return "where standard error goes";
   return "";
 }
 
 }  // namespace
 
+base::Result<void> CheckPlace(const std::string& option, const std::string& path,
+                              const std::vector<UsedFile>& used) {
+  if (const std::string what = Replaces(path, used); !what.empty()) {
+    return base::Fail(base::Code::kInvalid, "%s '%s' is %s: name another file", option.c_str(),
+                      base::Printable(path).c_str(), what.c_str());
+  }
+  return image::OutputFile::Check(path);
+}
+
+std::vector<std::string> ImagePaths(const std::string& output, const std::vector<std::string>& labels) {
+  std::vector<std::string> paths;
+  for (const std::string& label : labels) paths.push_back(PathFor(output, label));
+  return paths;
+}
+
 base::Result<void> CheckOutput(const std::string& output, const std::vector<std::string>& labels,
                                const std::string& workload) {
-  for (const std::string& label : labels) {
-    const std::string path = PathFor(output, label);
-    if (const std::string used = Replaces(path, workload); !used.empty()) {
-      return base::Fail(base::Code::kInvalid, "-o '%s' is %s: name another file",
-                        base::Printable(path).c_str(), used.c_str());
-    }
-    TRY_VOID(image::OutputFile::Check(path));
+  for (const std::string& path : ImagePaths(output, labels)) {
+    TRY_VOID(CheckPlace("-o", path, {{workload, "the workload itself"}}));
   }
   return {};
 }

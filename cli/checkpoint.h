@@ -1,4 +1,4 @@
-// Writing the images of a run: what run and restore --resume share.
+// Writing the images of a run, and the places of what it writes: what run and restore --resume share.
 #pragma once
 
 #include <string>
@@ -33,9 +33,21 @@ class CheckpointWriter {
   nlohmann::ordered_json json_ = nlohmann::ordered_json::array();
 };
 
-// Looks at the places of the images of `labels` before anything runs, and leaves nothing there: kInvalid for
-// the workload itself (empty: there is none) and for a file that standard output or standard error goes to,
-// otherwise what writing the image would say.
+// A file that is read or will be written, and what it is here: "the workload itself".
+struct UsedFile {
+  std::string path;
+  std::string what;
+};
+
+// Looks at the place of a file that `option` names before anything runs, and leaves nothing there: kInvalid
+// for one of `used` and for a file that standard output or standard error goes to, otherwise what writing it
+// would say.
+base::Result<void> CheckPlace(const std::string& option, const std::string& path,
+                              const std::vector<UsedFile>& used);
+
+// The images of `labels`, as -o names them.
+std::vector<std::string> ImagePaths(const std::string& output, const std::vector<std::string>& labels);
+// CheckPlace of each. `workload` is empty if there is none.
 base::Result<void> CheckOutput(const std::string& output, const std::vector<std::string>& labels,
                                const std::string& workload);
 

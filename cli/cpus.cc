@@ -12,6 +12,7 @@ namespace {
 
 constexpr size_t kScheduleBytesMax = size_t{256} << 20;
 constexpr ptrdiff_t kLinesShown = 60;
+constexpr uint64_t kSeed = 1;
 
 }  // namespace
 
@@ -27,11 +28,9 @@ void CpuOptions::AddTo(CLI::App& command) {
   schedule->excludes(seed);
 }
 
-base::Result<void> CpuOptions::Apply(workload::Options& options) {
-  options.cpus = cpus_.value_or(0);
-  options.schedule_seed = seed_.value_or(1);
-  if (!save_path_.empty()) TRY_VOID(image::OutputFile::Check(save_path_));
-  if (schedule_path_.empty()) return {};
+bool CpuOptions::given() const { return cpus_ || seed_ || !schedule_path_.empty() || !save_path_.empty(); }
+
+base::Result<void> CpuOptions::ReadSchedule() {
   const std::string text = TRY(base::ReadTextFile("schedule", schedule_path_, kScheduleBytesMax));
   base::Result<mm::Schedule> schedule = mm::ParseSchedule(text);
   const std::string name = "schedule '" + base::Printable(schedule_path_) + "'";
@@ -41,28 +40,71 @@ base::Result<void> CpuOptions::Apply(workload::Options& options) {
     return base::Fail(base::Code::kInvalid, "%s is for %u CPUs, not for %u: leave --cpus out", name.c_str(),
                       schedule_.cpus, *cpus_);
   }
-  options.cpus = schedule_.cpus;
-  options.schedule = &schedule_;
-  return {};
+  if (schedule_.cpus > 1) return {};
+  return base::Fail(base::Code::kInvalid, "%s is for one CPU, which has one order: it needs two or more",
+                    name.c_str());
 }
 
-base::Result<void> CpuOptions::Keep(const workload::Executor& executor) {
-  kept_ = executor.ScheduleText();
+base::Result<void> CpuOptions::Prepare(const workload::Script& script, std::vector<UsedFile> used) {
+  if (!schedule_path_.empty()) TRY_VOID(ReadSchedule());
+  workload::Options options;
+  Apply(options);
+  const bool one_cpu = workload::CpuCount(script, options) == 1;
+  if (one_cpu && seed_) {
+    return base::Fail(base::Code::kInvalid, "--seed %llu: the run has one CPU, and so one order",
+                      static_cast<unsigned long long>(*seed_));
+  }
   if (save_path_.empty()) return {};
-  if (kept_.empty()) {
+  if (one_cpu) {
     return base::Fail(base::Code::kInvalid, "--save-schedule '%s': the run has one CPU, and so no schedule",
                       base::Printable(save_path_).c_str());
   }
+  if (!schedule_path_.empty()) used.push_back({schedule_path_, "the schedule of --schedule"});
+  return CheckPlace("--save-schedule", save_path_, used);
+}
+
+void CpuOptions::Apply(workload::Options& options) const {
+  options.cpus = cpus_.value_or(0);
+  options.schedule_seed = seed_.value_or(kSeed);
+  if (schedule_path_.empty()) return;
+  options.cpus = schedule_.cpus;
+  options.schedule = &schedule_;
+}
+
+base::Result<void> CpuOptions::Save(const base::Result<std::string>& text) const {
+  if (!text) {
+    const std::string by = schedule_path_.empty() ? "--seed " + std::to_string(seed_.value_or(kSeed))
+                                                  : "--schedule '" + base::Printable(schedule_path_) + "'";
+    return base::Fail(text.error().code, "%s; %s gives the same run again", text.error().what.c_str(),
+                      by.c_str());
+  }
+  if (save_path_.empty()) return {};
   const auto file = TRY(image::OutputFile::Create(save_path_));
-  TRY_VOID(file->Append(kept_));
+  TRY_VOID(file->Append(*text));
   return file->Publish(image::Sync::kNo);
 }
 
+base::Result<void> CpuOptions::Keep(const workload::Executor& executor, base::Result<void> ran) {
+  const bool unmet = !ran && ran.error().code == base::Code::kExpectation;
+  if (save_path_.empty() && !unmet) return ran;
+  base::Result<std::string> text = executor.ScheduleText();
+  if (text && text->empty()) return ran;  // one CPU
+  base::Result<void> saved = Save(text);
+  if (!saved && !save_path_.empty()) {
+    saved = std::unexpected(saved.error().In("--save-schedule '" + base::Printable(save_path_) + "'"));
+  }
+  if (ran) return saved;
+  if (!saved) not_kept_ = saved.error().what;
+  if (text && (!saved || save_path_.empty())) unsaved_ = *std::move(text);
+  return ran;
+}
+
 void CpuOptions::ShowFailed() const {
-  if (kept_.empty() || !save_path_.empty()) return;
-  const ptrdiff_t lines = std::count(kept_.begin(), kept_.end(), '\n');
+  if (!not_kept_.empty()) PrintNotice(not_kept_);
+  if (unsaved_.empty()) return;
+  const ptrdiff_t lines = std::count(unsaved_.begin(), unsaved_.end(), '\n');
   if (lines <= kLinesShown) {
-    std::fputs(kept_.c_str(), stderr);
+    std::fputs(unsaved_.c_str(), stderr);
   } else {
     PrintNotice(base::Format("the schedule of this run has %td lines: --save-schedule FILE keeps it", lines));
   }

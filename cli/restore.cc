@@ -9,6 +9,7 @@
 #include "base/units.h"
 #include "cli/checkpoint.h"
 #include "cli/command.h"
+#include "cli/cpus.h"
 #include "cli/memory.h"
 #include "cli/print.h"
 #include "mm/validate.h"
@@ -22,6 +23,7 @@ struct RestoreCommand {
   std::string resume;
   MemoryOptions memory;
   CheckpointWriter::Settings checkpoint;
+  CpuOptions cpus;
   bool validate = false;
   bool text_dump = false;
 };
@@ -60,17 +62,21 @@ base::Result<std::optional<workload::Script>> CheckCommand(RestoreCommand& comma
     script = TRY(LoadWorkload(command.resume, "--resume names the workload that the image was made from"));
     TRY_VOID(CheckResume(command, *script, image));
   }
+  std::vector<UsedFile> used = {{command.image, "the image itself"}, {command.resume, "the workload itself"}};
   if (!checkpoint.output.empty()) {
     TRY_VOID(CheckOutput(checkpoint.output, {checkpoint.at}, command.resume));
+    used.push_back({ImagePaths(checkpoint.output, {checkpoint.at}).front(), "the image of -o"});
   }
+  if (script) TRY_VOID(command.cpus.Prepare(*script, std::move(used)));
   return script;
 }
 
 // The rest of the workload, from the checkpoint on. `machine` is what it leaves.
-base::Result<void> Resume(const RestoreCommand& command, const workload::Script& script,
-                          RestoredImage& restored, CheckpointWriter& writer, uint64_t& steps) {
+base::Result<void> Resume(RestoreCommand& command, const workload::Script& script, RestoredImage& restored,
+                          CheckpointWriter& writer, uint64_t& steps) {
   RunProgress progress("resume", script);
   workload::Options options = progress.Options(command.memory.disk_dir);
+  command.cpus.Apply(options);
   options.after_step = [&](mm::Machine&, const std::string&) -> base::Result<void> {
     ++steps;
     return {};
@@ -81,12 +87,12 @@ base::Result<void> Resume(const RestoreCommand& command, const workload::Script&
   const auto executor = TRY(workload::Executor::Resume(script, std::move(restored.machine),
                                                        restored.image->workload_state(), std::move(options)));
   progress.Watch(*executor);
-  TRY_VOID(executor->Run(std::ref(writer)));
+  TRY_VOID(command.cpus.Keep(*executor, executor->Run(std::ref(writer))));
   restored.machine = executor->TakeMachine();
   return {};
 }
 
-base::Result<void> RestoreIt(RestoreCommand command) {
+base::Result<void> RestoreIt(RestoreCommand& command) {
   std::unique_ptr<image::Reader> image = TRY(OpenImage(command.image));
   const std::optional<workload::Script> script = TRY(CheckCommand(command, *image));
   RestoredImage restored = TRY(RestoreImage(std::move(image), command.memory));
@@ -133,13 +139,22 @@ base::Result<void> RestoreIt(RestoreCommand command) {
   return {};
 }
 
-int Restore(const RestoreCommand& command) {
+int Restore(RestoreCommand& command) {
   if (command.resume.empty() && !command.checkpoint.at.empty()) {
     return PrintError(
         {base::Code::kInvalid, "--at names a label of the workload that --resume goes on with: give both"});
   }
+  if (command.resume.empty() && command.cpus.given()) {
+    return PrintError(
+        {base::Code::kInvalid,
+         "--cpus, --seed, --schedule and --save-schedule say how the workload that --resume goes "
+         "on with runs: give both"});
+  }
   const base::Result<void> done = RestoreIt(command);
-  return done ? kExitGood : PrintError(done.error());
+  if (done) return kExitGood;
+  const int code = PrintError(done.error());
+  command.cpus.ShowFailed();
+  return code;
 }
 
 }  // namespace
@@ -159,6 +174,7 @@ void AddRestore(CLI::App& app, Action& action) {
   AddFlag(*restore, "--drop-past-eof", command->memory.drop_past_eof,
           "Drop modified pages past the end of their file");
   AddImageOptions(*restore, command->checkpoint.image);
+  command->cpus.AddTo(*restore);
   AddFlag(*restore, "--validate", command->validate, "Check every invariant of the model");
   AddFlag(*restore, "--text-dump", command->text_dump, "Print the machine as text at the end");
   AddFlag(*restore, "--json", command->checkpoint.json, "Print JSON");

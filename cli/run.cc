@@ -65,14 +65,28 @@ base::Result<void> CheckLabels(const RunCommand& command, const workload::Script
       base::Printable(script.path()).c_str(), script.labels().size());
 }
 
+base::Result<void> PrepareCpus(RunCommand& command, const workload::Script& script) {
+  const CheckpointWriter::Settings& checkpoint = command.checkpoint;
+  std::vector<UsedFile> used = {{command.workload, "the workload itself"}};
+  if (!checkpoint.output.empty()) {
+    const std::vector<std::string> labels =
+        checkpoint.at.empty() ? script.labels() : std::vector<std::string>{checkpoint.at};
+    for (const std::string& path : ImagePaths(checkpoint.output, labels)) {
+      used.push_back({path, "an image of -o"});
+    }
+  }
+  return command.cpus.Prepare(script, std::move(used));
+}
+
 base::Result<void> RunIt(RunCommand& command) {
   const workload::Script script = TRY(LoadWorkload(
       command.workload, "'ckpt restore " + base::Printable(command.workload) +
                             "' rebuilds its memory, and with --resume WORKLOAD goes on from there"));
   TRY_VOID(CheckLabels(command, script));
+  TRY_VOID(PrepareCpus(command, script));
   RunProgress progress("run", script);
   workload::Options options = progress.Options(command.disk_dir);
-  TRY_VOID(command.cpus.Apply(options));
+  command.cpus.Apply(options);
   uint64_t steps = 0;
   options.after_step = [&](mm::Machine&, const std::string&) -> base::Result<void> {
     ++steps;
@@ -87,10 +101,7 @@ base::Result<void> RunIt(RunCommand& command) {
   const auto executor = TRY(workload::Executor::Start(script, options));
   progress.Watch(*executor);
   CheckpointWriter writer(command.checkpoint);
-  const base::Result<void> ran = executor->Run(std::ref(writer));
-  const base::Result<void> kept = command.cpus.Keep(*executor);
-  if (!ran) return ran;
-  TRY_VOID(kept);
+  TRY_VOID(command.cpus.Keep(*executor, executor->Run(std::ref(writer))));
   if (command.text_dump) PrintText(mm::TextDump(executor->machine()));
   const std::vector<Counter> counters =
       command.stats ? Counters(executor->machine()) : std::vector<Counter>();
@@ -117,7 +128,7 @@ int Run(RunCommand& command) {
   const base::Result<void> done = RunIt(command);
   if (done) return kExitGood;
   const int code = PrintError(done.error());
-  if (code == kExitNo) command.cpus.ShowFailed();
+  command.cpus.ShowFailed();
   return code;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <new>
 #include <string_view>
 #include <utility>
 
@@ -48,6 +49,14 @@ std::string PlaceOf(const Where& where) {
   const size_t mm = file.rfind('/', file.rfind('/') - 1);
   return base::Format("%s, %s:%u", ShortFunction(where.function_name()).c_str(),
                       std::string(mm == file.npos ? file : file.substr(mm + 1)).c_str(), where.line());
+}
+
+constexpr size_t kReserveBytes = size_t{1} << 20;
+
+// An exception cannot leave a fiber.
+void OnNoMemory() {
+  if (t_cpus == nullptr) throw std::bad_alloc();
+  t_cpus->FailForMemory();
 }
 
 void OnCheck(const std::string& line) {
@@ -116,11 +125,7 @@ Cpus::Cpus(unsigned count) {
 Cpus::~Cpus() {
   if (failure_) {
     // The fibers stay, and what they stand in refers to this.
-    static auto* given_up = new std::vector<std::unique_ptr<Cpu>>;
-    for (auto& cpu : cpus_) {
-      cpu->fiber = nullptr;
-      given_up->push_back(std::move(cpu));
-    }
+    for (auto& cpu : cpus_) cpu.release()->fiber = nullptr;
     return;
   }
   quit_ = true;
@@ -146,7 +151,9 @@ std::optional<Failure> Cpus::Run(std::span<const Job> jobs, Scheduler& scheduler
     CHECK(cpu.held.empty() && cpu.irqs_off == 0);
   }
   scheduler.Begin(*this);
+  if (reserve_ == nullptr) reserve_ = std::make_unique_for_overwrite<std::byte[]>(kReserveBytes);
   base::SetCheckHook(&OnCheck);
+  const std::new_handler outside = std::set_new_handler(&OnNoMemory);
   // CPU 0 asks first, on its own stack: the answer may be a failure.
   chosen_ = {};
   boot_ = true;
@@ -156,6 +163,7 @@ std::optional<Failure> Cpus::Run(std::span<const Job> jobs, Scheduler& scheduler
     cpus_[current_]->fiber->Resume();
     t_cpus = nullptr;
   }
+  std::set_new_handler(outside);
   base::SetCheckHook(nullptr);
   return failure_;
 }
@@ -245,18 +253,33 @@ void Cpus::Passed(const Op& op) {
              Describe());
   }
   const bool irq = op.kind == OpKind::kInterrupt;
-  const Choice choice{static_cast<uint8_t>(current_), irq ? chosen_.irq : Irq::kCount};
-  const bool begins = irq || trace_.empty() || trace_.back().choice != choice;
-  if (begins && trace_.size() < kTraceMax) {
-    // Where the one before it was stopped.
-    if (!trace_.empty() && trace_.back().choice.cpu != current_) {
-      trace_.back().before = cpus_[trace_.back().choice.cpu]->op;
-    }
-    trace_.push_back({choice, 0, {}});
-  }
-  if (!irq && !trace_.empty()) ++trace_.back().points;
+  Record({static_cast<uint8_t>(current_), irq ? chosen_.irq : Irq::kCount});
   last_ = static_cast<uint8_t>(current_);
   scheduler_->Passed(*this, current_, op);
+}
+
+void Cpus::Record(Choice choice) {
+  if (!trace_complete_) return;
+  const bool irq = choice.irq != Irq::kCount;
+  if (irq || trace_.empty() || trace_.back().choice != choice) {
+    // Where the one before it was stopped.
+    if (!trace_.empty() && trace_.back().choice.cpu != choice.cpu) RecordStop(trace_.back().choice.cpu);
+    trace_complete_ = trace_.size() < kTraceMax;
+    if (!trace_complete_) return;
+    trace_.push_back({choice, 0, {}});
+  }
+  if (!irq) ++trace_.back().points;
+}
+
+// The last stretch, if it is one of that CPU, ended before what the CPU is about to do now.
+void Cpus::RecordStop(unsigned cpu) {
+  if (!trace_complete_ || trace_.empty() || trace_.back().choice.cpu != cpu) return;
+  trace_.back().before = cpus_[cpu]->op;
+}
+
+void Cpus::ClearTrace() {
+  trace_.clear();
+  trace_complete_ = true;
 }
 
 void Cpus::Point(const Op& op) {
@@ -275,7 +298,9 @@ void Cpus::Point(const Op& op) {
   Passed(op);
 }
 
-void Cpus::Uses(const void* object, bool change) { scheduler_->Uses(current_, object, change); }
+void Cpus::Uses(const void* object, bool change) {
+  if (object != nullptr) scheduler_->Uses(current_, object, change);
+}
 
 // ---- locks ----
 
@@ -293,11 +318,6 @@ void Cpus::Released(LockClass lock, const void* object, Where where) {
                                     Describe());
   }
   held.erase(std::next(found).base());
-}
-
-bool Cpus::Holds(LockClass lock, const void* object) const {
-  return std::ranges::any_of(cpus_[current_]->held,
-                             [&](const Held& one) { return one.lock == lock && one.object == object; });
 }
 
 void Cpus::CheckOrder(LockClass lock, Where where, bool nested) {
@@ -358,7 +378,7 @@ void Cpus::RunInterrupt(Irq irq) {
     pending.pop_front();
   }
   const Op interrupted = cpu.op;
-  if (!trace_.empty() && trace_.back().choice.cpu == self) trace_.back().before = interrupted;
+  RecordStop(self);
   const size_t held = cpu.held.size();
   cpu.in_interrupt = true;
   cpu.op = {OpKind::kInterrupt, IrqName(irq), &cpu, nullptr, Where::current()};
@@ -410,8 +430,13 @@ void end_of_io(std::function<void()> done) {
 void Cpus::Fail(Failure::Kind kind, std::string what) {
   if (what.ends_with('\n')) what.pop_back();
   failure_ = Failure{kind, std::move(what)};
-  if (!trace_.empty()) trace_.back().before = cpus_[trace_.back().choice.cpu]->op;
+  if (!trace_.empty()) RecordStop(trace_.back().choice.cpu);
   for (;;) cpus_[current_]->fiber->Suspend();
+}
+
+void Cpus::FailForMemory() {
+  reserve_ = nullptr;
+  Fail(Failure::Kind::kNoMemory, "out of memory");
 }
 
 std::string Cpus::Describe() const {

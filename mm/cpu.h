@@ -14,6 +14,7 @@
 // of explore.h rests on that; tests/races compares it with the search that leaves nothing out.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -103,7 +104,8 @@ inline constexpr uint8_t kNoCpu = 0xff;
 
 // Why a run ended before its time.
 struct Failure {
-  enum class Kind : uint8_t { kCheck, kDeadlock, kLockOrder, kEndless, kSchedule, kWrong };
+  // kNoMemory: the process has none left (operator new), which says nothing about the model.
+  enum class Kind : uint8_t { kCheck, kDeadlock, kLockOrder, kEndless, kSchedule, kWrong, kNoMemory };
   Kind kind = Kind::kCheck;
   std::string what;  // one line or several; deadlocks say who holds what
 };
@@ -129,15 +131,18 @@ class Cpus {
   using Job = std::function<void()>;
   // Runs jobs[i] on CPU i (as many jobs as CPUs; an empty one is an idle CPU) until all have ended and no
   // interrupt but timer ticks is pending. After a failure the jobs are left where they stand and so is
-  // what they worked on, for good; this object cannot be used again.
+  // what they worked on, for good; this object cannot be used again. No exception may leave a job; one of
+  // operator new does not come to be: it is a failure too.
   std::optional<Failure> Run(std::span<const Job> jobs, Scheduler& scheduler);
 
   unsigned count() const { return static_cast<unsigned>(cpus_.size()); }
   // Points passed in this run, or in the last one.
   uint64_t points() const { return points_; }
-  // What all runs since the last ClearTrace() did, stretch by stretch; the first kTraceMax of them.
+  // What all runs since the last ClearTrace() did, stretch by stretch: all of it, or only the beginning when
+  // there were more than kTraceMax.
   const Trace& trace() const { return trace_; }
-  void ClearTrace() { trace_.clear(); }
+  bool trace_complete() const { return trace_complete_; }
+  void ClearTrace();
   static constexpr size_t kTraceMax = 1u << 20;
   // A run with more points than this is endless (a failure).
   void set_points_max(uint64_t most) { points_max_ = most; }
@@ -161,7 +166,6 @@ class Cpus {
   void Released(LockClass lock, const void* object, Where where);
   // Before a lock is waited for. `nested`: another lock of the same class may be held.
   void CheckOrder(LockClass lock, Where where, bool nested);
-  bool Holds(LockClass lock, const void* object) const;
   // No spin lock is held and interrupts are enabled, or the run fails.
   void CheckMaySleep(Where where);
   void DisableIrqs();
@@ -170,6 +174,7 @@ class Cpus {
   // Makes an interrupt pending on `cpu`. Interrupts of one kind on one CPU run in the order of their raising.
   void Raise(unsigned cpu, Irq irq, std::function<void()> handler);
   [[noreturn]] void Fail(Failure::Kind kind, std::string what);
+  [[noreturn]] void FailForMemory();
   // One line a CPU: where it stands, and what it holds.
   std::string Describe() const;
 
@@ -181,6 +186,8 @@ class Cpus {
   bool MakeChoices();
   void RunInterrupt(Irq irq);
   void Passed(const Op& op);
+  void Record(Choice choice);
+  void RecordStop(unsigned cpu);
 
   std::vector<std::unique_ptr<Cpu>> cpus_;
   std::span<const Job> jobs_;
@@ -197,7 +204,9 @@ class Cpus {
   std::function<void()> tick_;
   unsigned ticks_ = 0;
   Trace trace_;
+  bool trace_complete_ = true;
   std::optional<Failure> failure_;
+  std::unique_ptr<std::byte[]> reserve_;  // for what a failure for lack of memory still needs
 };
 
 // ---- the model's side: how the code of mm/ meets its points ----
@@ -220,7 +229,8 @@ inline void racy_change(const void* object, const char* name, Where where = Wher
   if (smp()) [[unlikely]]
     t_cpus->Point({OpKind::kChange, name, object, nullptr, where});
 }
-// The same without a point of its own: part of what the last point announced.
+// The same without a point of its own: part of what the last point announced. nullptr is nothing that could
+// be used: the disk of a file that has none.
 inline void uses(const void* object, bool change) {
   if (smp()) [[unlikely]]
     t_cpus->Uses(object, change);

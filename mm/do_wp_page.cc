@@ -49,18 +49,14 @@ VmFault CowBreak(const Fault& f, Pfn old_page) {
   const CowRmapOrder order =
       Planted(Bug::kRmapBeforePte) ? CowRmapOrder::kBeforePte : machine.sem().cow_rmap_order;
   if (won) {
-    if (order == CowRmapOrder::kBeforePte) {
-      drop_old_rmap();
-    }
+    if (order == CowRmapOrder::kBeforePte) drop_old_rmap();
     if (old_page == kNoPfn) ++f.mm.anon_rss;
     const uint64_t bits = kPteYoung | machine.pte_dirty_bit() | maybe_mkwrite(f.vma) | ProtBits(f.vma);
     page_check_writable(frames, copy, mk_pte(copy, bits), 2);
     ptep_get_and_clear(*f.entry);  // ptep_clear_flush: nobody goes on with the old page
     page_add_new_anon_rmap(machine, copy, f.vma, f.addr);
     set_pte(*f.entry, mk_pte(copy, bits));
-    if (order == CowRmapOrder::kAfterPte) {
-      drop_old_rmap();
-    }
+    if (order == CowRmapOrder::kAfterPte) drop_old_rmap();
   }
   f.mm.page_table_lock.unlock();
   if (won && old_page != kNoPfn) frames.put_page(old_page);  // the pte's reference
@@ -104,9 +100,9 @@ VmFault Discarded(const Fault& f, Pfn pfn) {
 void DirtyAfterPte(Machine& machine, Pfn pfn) {
   Page& page = machine.frames.at(pfn);
   if (!Planted(Bug::kDirtyBeforePte)) {
-    if (smp()) lock_page(page);
+    lock_page(page);
     set_page_dirty(machine, pfn);
-    if (smp()) unlock_page(machine.frames, page);
+    unlock_page(machine.frames, page);
   }
   machine.frames.put_page(pfn);
 }

@@ -3,7 +3,6 @@
 #include <boost/context/fiber.hpp>
 #include <boost/context/protected_fixedsize_stack.hpp>
 #include <utility>
-#include <vector>
 
 #include "base/check.h"
 
@@ -95,8 +94,7 @@ Fiber::~Fiber() {
     return;
   }
   // Not unwound: its frames' destructors would run in a world that is broken.
-  static auto* given_up = new std::vector<std::unique_ptr<Context>>;
-  given_up->push_back(std::move(context_));
+  (void)context_.release();
   g_given_up = true;
 }
 

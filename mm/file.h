@@ -132,7 +132,8 @@ Pgoff shmem_first_swapped(Mapping& mapping);
 // Takes a locked page that lies behind the end of the file, and that nobody maps, out of its cache: a reader
 // brought it in while the file was cut.
 void drop_past_eof(Machine& machine, File& file, Pfn pfn);
-// Clears PG_writeback, at the end of the write.
+// Sets PG_writeback, at the beginning of a write, and clears it at its end: both count it (NR_WRITEBACK).
+void set_page_writeback(Machine& machine, Pfn pfn);
 void end_page_writeback(Machine& machine, Pfn pfn);
 // The page with a reference, up to date, read from disk (or made, for shmem) if it is not cached.
 // ENOMEM or EIO. Does not look at i_size. *major is set when the disk was read.

@@ -59,7 +59,7 @@ SysResult<void> writepage(Machine& machine, File& file, Pfn pfn) {
   }
   racy_change(&page.flags, "PG_dirty");
   ClearPageDirty(machine, page);
-  page.flags |= PG_writeback;
+  set_page_writeback(machine, pfn);
   if (page_host_discards(machine.frames)) page.flags |= PG_private;  // writing makes buffer heads
   uses(machine.frames.bytes(pfn), false);
   uses(file.disk(), true);
@@ -89,11 +89,19 @@ void zero_cached(Machine& machine, File& file, Pgoff index, size_t from, size_t 
   machine.frames.put_page(pfn);
 }
 
+void set_page_writeback(Machine& machine, Pfn pfn) {
+  machine.frames.at(pfn).flags |= PG_writeback;
+  uses(&machine.nr_writeback, true);
+  ++machine.nr_writeback;
+}
+
 void end_page_writeback(Machine& machine, Pfn pfn) {
   Page& page = machine.frames.at(pfn);
   racy_change(&page.flags, "PG_writeback");
   CHECK((page.flags & PG_writeback) != 0);
   page.flags &= ~PG_writeback;
+  uses(&machine.nr_writeback, true);
+  --machine.nr_writeback;
   page_make_volatile(machine.frames, pfn, 1);
 }
 
@@ -314,16 +322,11 @@ SysResult<void> ReadFromDisk(Machine& machine, File& file, Pgoff index, Pfn pfn)
   const uint64_t start = index * kPageSize;
   std::byte* bytes = machine.frames.bytes(pfn);
   uses(file.disk(), false);
-  if (start < size || !smp()) SYS_TRY_VOID(file.disk()->ReadPage(index, SpanOf(machine, pfn)));
-  if (!smp()) return {};
+  if (start < size) SYS_TRY_VOID(file.disk()->ReadPage(index, SpanOf(machine, pfn)));
   const size_t valid = size <= start ? 0 : std::min<uint64_t>(size - start, kPageSize);
   std::memset(bytes + valid, 0, kPageSize - valid);
   return {};
 }
-
-}  // namespace
-
-namespace {
 
 // A page that is not cached: from swap, from disk, or made. kNoPfn: somebody else was first.
 SysResult<Pfn> BringIn(Machine& machine, File& file, Pgoff index, bool* major) {
@@ -391,7 +394,7 @@ SysResult<uint64_t> generic_file_read(Machine& machine, File& file, uint64_t off
       return std::unexpected(pfn.error());
     }
     // Again, now that the page is there: a truncate may have been faster.
-    const uint64_t now = smp() ? file.i_size_read() : size;
+    const uint64_t now = file.i_size_read();
     if (now < offset + length) {
       length = now > offset ? now - offset : 0;
       if (at >= now) {
@@ -481,25 +484,6 @@ SysResult<void> vfs_fsync(Machine& machine, File& file) {
   SYS_TRY_VOID(filemap_fdatawrite_range(machine, file, 0, ~Pgoff{0}));
   if (file.disk() != nullptr) SYS_TRY_VOID(file.disk()->Sync());
   return {};
-}
-
-void evict_inode(Machine& machine, File& file) {
-  Pgoff next = 0;
-  for (;;) {
-    // Reclaim may be moving pages of an object to swap.
-    shmem_truncate_swap(machine, file.mapping, 0, ~Pgoff{0});
-    next = 0;
-    const Pfn pfn = find_get_next_page(machine, file.mapping, &next, ~Pgoff{0});
-    if (pfn == kNoPfn) break;
-    Page& page = machine.frames.at(pfn);
-    CHECK_MSG(page.mapcount == 0, "a page of a file that nobody holds is still mapped");
-    lock_page(page);
-    wait_on_page_writeback(page);
-    if (FileMapping(page) == &file.mapping) remove_from_page_cache(machine, pfn);
-    unlock_page(machine.frames, page);
-    machine.frames.put_page(pfn);
-  }
-  shmem_truncate_swap(machine, file.mapping, 0, ~Pgoff{0});
 }
 
 }  // namespace mm

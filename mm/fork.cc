@@ -1,5 +1,4 @@
 // fork and exit of an address space: copy_page_range, exit_mmap.
-
 #include "mm/fault.h"
 #include "mm/machine.h"
 #include "mm/mm_struct.h"

@@ -109,6 +109,7 @@ class Machine {
   Mapping swapper_space;
   PteChains pte_chains;
   ReclaimState reclaim;
+  uint64_t nr_writeback = 0;  // pages with PG_writeback; on one CPU always none, between calls
   Lock<LockClass::kSwapLock> swap_lock;
   std::unique_ptr<SwapArea> swap;  // null: no swap
   // Page hinting: the host underneath, and the frames that it discarded and that are to be free. nullptr:

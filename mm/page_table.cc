@@ -1,18 +1,19 @@
 #include "mm/page_table.h"
 
-#include <cstdlib>
 #include <cstring>
+#include <new>
 
 #include "base/check.h"
 
 namespace mm {
 
 PageTable::Node* PageTable::NewNode() {
-  void* place = std::aligned_alloc(sizeof(Node), sizeof(Node));
-  CHECK(place != nullptr);
+  void* place = ::operator new(sizeof(Node), std::align_val_t(sizeof(Node)));
   std::memset(place, 0, sizeof(Node));
   return static_cast<Node*>(place);
 }
+
+void PageTable::FreeNode(Node* node) { ::operator delete(node, std::align_val_t(sizeof(Node))); }
 
 PageTable::~PageTable() {
   if (root_ != nullptr) FreeAll(root_, kLevels - 1);
@@ -24,7 +25,7 @@ void PageTable::FreeAll(Node* node, unsigned level) {
       if (child != nullptr) FreeAll(child, level - 1);
     }
   }
-  std::free(node);
+  FreeNode(node);
 }
 
 uint64_t PageTable::CountLeaves(const Node& node, unsigned level) {
@@ -82,7 +83,7 @@ bool PageTable::FreeRange(Node* node, unsigned level, Vaddr base, Vaddr floor, V
     if (base < floor || node_end > ceiling) return false;
     for (const Pte pte : node->pte) CHECK(pte_none(pte));
     --nr_ptes_;
-    std::free(node);
+    FreeNode(node);
     return true;
   }
   bool empty = true;
@@ -97,7 +98,7 @@ bool PageTable::FreeRange(Node* node, unsigned level, Vaddr base, Vaddr floor, V
     empty = empty && child == nullptr;
   }
   if (!empty || base < floor || node_end > ceiling) return false;
-  std::free(node);
+  FreeNode(node);
   return true;
 }
 

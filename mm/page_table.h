@@ -81,6 +81,7 @@ class PageTable {
   }
   static Vaddr Span(unsigned level) { return Vaddr{1} << (kPageShift + kBits * level); }
   static Node* NewNode();
+  static void FreeNode(Node* node);
   Node* FindLeaf(Node* node, unsigned level, Vaddr* addr, Vaddr end);
   bool FreeRange(Node* node, unsigned level, Vaddr base, Vaddr floor, Vaddr ceiling);
   static uint64_t CountLeaves(const Node& node, unsigned level);

@@ -15,6 +15,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "base/check.h"
 #include "mm/page.h"
 #include "mm/types.h"
@@ -83,6 +84,14 @@ void pte_chain_for_each(const Page& page, Visit&& visit) {
   for (const PteChain* chain = pte_chain(page); chain != nullptr; chain = chain->next) {
     for (uint32_t i = chain->first; i < NRPTE; ++i) visit(chain->ptes[i]);
   }
+}
+
+// All of them: for who changes the entries as it goes, or looks at them without the chain lock.
+using PteList = absl::InlinedVector<PteAddr, 8>;
+inline PteList pte_chain_entries(const Page& page) {
+  PteList entries;
+  pte_chain_for_each(page, [&](PteAddr at) { entries.push_back(at); });
+  return entries;
 }
 
 }  // namespace mm

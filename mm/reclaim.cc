@@ -232,6 +232,36 @@ uint64_t ShrinkLists(Machine& machine, unsigned priority, uint64_t wanted) {
 // PF_MEMALLOC: reclaim that needs memory takes what is there.
 bool is_reclaiming(const ReclaimState& state) { return (state.running & (1u << smp_processor_id())) != 0; }
 
+// congestion_wait: sleeps until the writes that are under way, if any, have come to their end.
+void congestion_wait(Machine& machine, Where where = Where::current()) {
+  if (!smp()) return;
+  might_sleep(where);
+  const auto none_left = [](const void* count) { return *static_cast<const uint64_t*>(count) == 0; };
+  t_cpus->Point({OpKind::kWait, "nr_writeback", &machine.nr_writeback, none_left, where});
+}
+
+Pfn alloc_page_slow(Machine& machine, Fill fill) {
+  ReclaimState& state = machine.reclaim;
+  const Watermarks marks = watermarks(machine.frames);
+  for (;;) {
+    const uint32_t nr_free = machine.frames.nr_free();
+    const bool reclaims = !is_reclaiming(state) && (nr_free == 0 || state.pause == 0);
+    uint64_t freed = 0;
+    if (reclaims) {
+      ++machine.vmstat.allocstall;
+      freed = try_to_free_pages(machine, marks.high - std::min(nr_free, marks.low));
+      state.pause_next = freed > 0 ? 0 : std::min(std::max(state.pause_next * 2, 1u), kPauseMax);
+      if (freed == 0) state.pause = state.pause_next;
+    } else if (state.pause > 0) {
+      --state.pause;
+    }
+    const Pfn pfn = machine.frames.alloc_page(fill);
+    if (pfn == kNoPfn && machine.discarded != nullptr && machine.discarded->wait() > 0) continue;
+    // What was free, or was freed here, others may have taken: that is no reason to give up.
+    if (pfn != kNoPfn || is_reclaiming(state) || (reclaims && freed == 0)) return pfn;
+  }
+}
+
 }  // namespace
 
 Watermarks watermarks(const Frames& frames) {
@@ -241,29 +271,13 @@ Watermarks watermarks(const Frames& frames) {
 
 Pfn alloc_page(Machine& machine, Fill fill) {
   might_sleep();
-  if (machine.frames.nr_free() <= watermarks(machine.frames).low) [[unlikely]] {
-    return alloc_page_slow(machine, fill);
+  if (machine.frames.nr_free() > watermarks(machine.frames).low) [[likely]] {
+    const Pfn pfn = machine.frames.alloc_page(fill);
+    // Other CPUs may have been faster.
+    if (pfn != kNoPfn) [[likely]]
+      return pfn;
   }
-  return machine.frames.alloc_page(fill);
-}
-
-Pfn alloc_page_slow(Machine& machine, Fill fill) {
-  ReclaimState& state = machine.reclaim;
-  const Watermarks marks = watermarks(machine.frames);
-  const uint32_t nr_free = machine.frames.nr_free();
-  if (!is_reclaiming(state) && (nr_free == 0 || state.pause == 0)) {
-    ++machine.vmstat.allocstall;
-    if (try_to_free_pages(machine, marks.high - nr_free) > 0) {
-      state.pause_next = 0;
-    } else {
-      state.pause = state.pause_next = std::min(std::max(state.pause_next * 2, 1u), kPauseMax);
-    }
-  } else if (state.pause > 0) {
-    --state.pause;
-  }
-  const Pfn pfn = machine.frames.alloc_page(fill);
-  if (pfn != kNoPfn || machine.discarded == nullptr || machine.discarded->wait() == 0) return pfn;
-  return machine.frames.alloc_page(fill);
+  return alloc_page_slow(machine, fill);
 }
 
 uint64_t try_to_free_pages(Machine& machine, uint64_t pages) {
@@ -277,6 +291,7 @@ uint64_t try_to_free_pages(Machine& machine, uint64_t pages) {
       if (machine.sem().discard_free == DiscardFree::kIpiLists) freed += released;
     }
     if (freed < pages) freed += ShrinkLists(machine, priority, pages - freed);
+    if (freed < pages && priority < DEF_PRIORITY - 2) congestion_wait(machine);
   }
   machine.reclaim.running &= ~own;
   return freed;

@@ -1,8 +1,9 @@
 // Reclaim: what happens when memory is short (spec B12; 2.6.34 mm/vmscan.c).
 //
 // Pages that were not used lately are unmapped, written where they differ from their file or slot, and
-// freed: from the tail of the inactive lists, which are filled from the active ones. Work is done at once,
-// by whoever asks for a page; locks are only tried, so that it may run wherever a page may be asked for.
+// freed: from the tail of the inactive lists, which are filled from the active ones. Work is done by whoever
+// asks for a page. Locks are only tried, so that it may run wherever a page may be asked for; with several
+// CPUs it sleeps for the end of writes that are under way: their pages are the next to be free.
 #pragma once
 
 #include <cstdint>
@@ -36,13 +37,12 @@ struct Watermarks {
 };
 Watermarks watermarks(const Frames& frames);
 
-// A frame as Frames::alloc_page gives it, after reclaim where memory is short; kNoPfn: there is none.
-// Requires: no lock is held that the pages' owners sleep for; page_table_lock may be, and then that address
-// space is skipped.
-Pfn alloc_page_slow(Machine& machine, Fill fill);
+// A frame as Frames::alloc_page gives it, after reclaim where memory is short; kNoPfn: there is none, and
+// nothing that could be freed. May sleep.
 Pfn alloc_page(Machine& machine, Fill fill);
 
-// Frees up to `pages` pages, and answers how many; scans the lists at most once over at each priority.
+// Frees up to `pages` pages, and answers how many; scans the lists at most once over at each priority. May
+// sleep.
 uint64_t try_to_free_pages(Machine& machine, uint64_t pages);
 
 // Reclaims this very page, used lately or not (MADV_PAGEOUT's reclaim_pages), if it is one that can be had.

@@ -161,10 +161,8 @@ SwapResult try_to_unmap_one(Machine& machine, Pfn pfn, PteAddr at) {
 SwapResult try_to_unmap_chain(Machine& machine, Pfn pfn) {
   Page& page = machine.frames.at(pfn);
   pte_chain_lock(page);
-  absl::InlinedVector<PteAddr, 8> entries;
-  pte_chain_for_each(page, [&](PteAddr at) { entries.push_back(at); });
   SwapResult result = SwapResult::SWAP_SUCCESS;
-  for (const PteAddr at : entries) {
+  for (const PteAddr at : pte_chain_entries(page)) {
     const SwapResult one = try_to_unmap_one(machine, pfn, at);
     if (one != SwapResult::SWAP_SUCCESS) result = one;
     if (one == SwapResult::SWAP_FAIL) break;
@@ -176,9 +174,7 @@ SwapResult try_to_unmap_chain(Machine& machine, Pfn pfn) {
 // Takes what a conversion did back: the ptes are the file's to find again.
 void Unconvert(Machine& machine, Page& page) {
   pte_chain_lock(page);
-  absl::InlinedVector<PteAddr, 8> entries;
-  pte_chain_for_each(page, [&](PteAddr at) { entries.push_back(at); });
-  for (const PteAddr at : entries) pte_chain_remove(machine.pte_chains, page, at);
+  for (const PteAddr at : pte_chain_entries(page)) pte_chain_remove(machine.pte_chains, page, at);
   page.flags &= ~PG_anon;
   pte_chain_unlock(page);
 }

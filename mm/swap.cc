@@ -300,7 +300,8 @@ SysResult<void> swap_writepage(Machine& machine, Pfn pfn) {
   Page& page = machine.frames.at(pfn);
   CHECK(page.locked() && page.swapcache());
   racy_change(&page.flags, "PG_dirty");
-  page.flags = (page.flags & ~PG_dirty) | PG_writeback;
+  page.flags &= ~PG_dirty;
+  set_page_writeback(machine, pfn);
   uses(machine.frames.bytes(pfn), false);
   const SysResult<void> written = AreaOf(machine).device().WritePage(page.slot, SpanOf(machine, pfn));
   end_of_io([&machine, pfn] { end_page_writeback(machine, pfn); });

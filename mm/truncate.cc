@@ -141,6 +141,12 @@ SysResult<void> punch_hole(Machine& machine, File& file, uint64_t offset, uint64
   return {};
 }
 
+void evict_inode(Machine& machine, File& file) {
+  CHECK_MSG(file.mapping.i_mmap.empty() && file.mapping.i_mmap_shared.empty(),
+            "a file that nobody holds is still mapped");
+  truncate_inode_pages_range(machine, file, 0, ~Pgoff{0});
+}
+
 void invalidate_mapping_pages(Machine& machine, Mapping& mapping, Pgoff first, Pgoff end) {
   Pgoff next = first;
   for (;;) {

@@ -231,14 +231,14 @@ class Checker {
 
   // INV-M12: the chain names exactly the ptes that name the page.
   void CheckChain(uint32_t i, const Page& page) {
-    std::vector<PteAddr> named;
-    pte_chain_for_each(page, [&](PteAddr at) { named.push_back(at); });
+    PteList named = pte_chain_entries(page);
     if ((page.flags & PG_anon) == 0) {
       if (!named.empty()) Broken(Format("INV-M12: page %u has a chain and no PG_anon", i));
       return;
     }
     const auto found = chains_.find(i);
-    std::vector<PteAddr> present = found == chains_.end() ? std::vector<PteAddr>{} : found->second;
+    PteList present;
+    if (found != chains_.end()) present.assign(found->second.begin(), found->second.end());
     const auto order = [](const PteAddr& a, const PteAddr& b) {
       return std::pair(a.mm, a.addr) < std::pair(b.mm, b.addr);
     };
@@ -280,6 +280,7 @@ class Checker {
   void CheckPages() {
     uint64_t nr_mapped = 0;
     uint64_t nr_anon = 0;
+    uint64_t nr_writeback = 0;
     uint64_t swapcache = 0;
     uint32_t free = 0;
     refs_[0] += 1;  // the zero page's own
@@ -299,6 +300,7 @@ class Checker {
       }
       if (page.count == 0) ++free;
       if (page.locked()) Broken(Format("L1: page %u is locked", i));
+      if ((page.flags & PG_writeback) != 0) ++nr_writeback;
       if (page.mapcount > 0) ++(PageAnon(page) ? nr_anon : nr_mapped);
     }
     if (swapcache != swap_cached_) {
@@ -321,6 +323,10 @@ class Checker {
       Broken(Format("R1: nr_mapped %llu nr_dirty %llu, recounted %llu and %llu",
                     Hex(machine_.vmstat.nr_mapped), Hex(machine_.vmstat.nr_dirty), Hex(nr_mapped),
                     Hex(nr_dirty_)));
+    }
+    if (nr_writeback != machine_.nr_writeback) {
+      Broken(
+          Format("R1: nr_writeback is %llu, recounted %llu", Hex(machine_.nr_writeback), Hex(nr_writeback)));
     }
   }
 

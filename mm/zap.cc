@@ -50,10 +50,9 @@ std::pair<Vaddr, Vaddr> RangeInVma(const Vma& vma, Pgoff first, Pgoff end) {
   return {vma.start + (low - vma.pgoff) * kPageSize, vma.start + (high - vma.pgoff) * kPageSize};
 }
 
-absl::InlinedVector<PteAddr, 8> ChainOf(Page& page) {
+PteList ChainOf(Page& page) {
   pte_chain_lock(page);
-  absl::InlinedVector<PteAddr, 8> entries;
-  pte_chain_for_each(page, [&](PteAddr at) { entries.push_back(at); });
+  PteList entries = pte_chain_entries(page);
   pte_chain_unlock(page);
   return entries;
 }

@@ -88,6 +88,10 @@ std::vector<mm::Pid> PidsOf(const Session& session, const ckpt_pb::Step::Checkpo
 
 }  // namespace
 
+unsigned CpuCount(const Script& script, const Options& options) {
+  return options.cpus > 0 ? options.cpus : std::max(script.workload().machine().cpus(), 1u);
+}
+
 Executor::Executor(const Script& script, Options options)
     : script_(script),
       options_(std::move(options)),
@@ -98,7 +102,7 @@ Executor::Executor(const Script& script, Options options)
                                                  .disk_dir = options_.disk_dir,
                                                  .stop = options_.stop,
                                                  .busy = options_.busy})) {
-  const unsigned cpus = options_.cpus > 0 ? options_.cpus : std::max(script.workload().machine().cpus(), 1u);
+  const unsigned cpus = CpuCount(script, options_);
   if (cpus == 1) return;
   cpus_ = std::make_unique<mm::Cpus>(cpus);
   cpus_->set_points_max(~uint64_t{0});
@@ -154,14 +158,7 @@ base::Result<void> Executor::Run(const CheckpointFn& checkpoint) {
   while (next_step_ < script_.steps().size()) {
     const ScriptStep& step = script_.steps()[next_step_];
     if (!step.step->has_checkpoint() && cpus_ != nullptr) {
-      const auto ends = [](const ScriptStep& one) {
-        return one.step->has_checkpoint() || one.step->has_barrier();
-      };
-      const auto end = std::find_if(script_.steps().begin() + static_cast<ptrdiff_t>(next_step_),
-                                    script_.steps().end(), ends);
-      const auto stop = static_cast<size_t>(end - script_.steps().begin());
-      TRY_VOID(RunTogether(stop));
-      next_step_ = end != script_.steps().end() && end->step->has_barrier() ? stop + 1 : stop;
+      TRY_VOID(RunStretch());
       continue;
     }
     if (!step.step->has_checkpoint()) {
@@ -183,6 +180,16 @@ base::Result<void> Executor::Run(const CheckpointFn& checkpoint) {
               : std::unexpected(next.error().In(script_.path() + ": after the last step"));
 }
 
+base::Result<void> Executor::RunStretch() {
+  const std::vector<ScriptStep>& steps = script_.steps();
+  size_t end = next_step_;
+  while (end < steps.size() && !steps[end].step->has_checkpoint() && !steps[end].step->has_barrier()) ++end;
+  TRY_VOID(RunTogether(end));
+  const bool barrier = end < steps.size() && steps[end].step->has_barrier();
+  next_step_ = barrier ? end + 1 : end;
+  return {};
+}
+
 base::Result<void> Executor::RunTogether(size_t end) {
   if (end == next_step_) return {};
   auto together = std::make_unique<Together>(script_, next_step_, end);
@@ -194,11 +201,13 @@ base::Result<void> Executor::RunTogether(size_t end) {
   });
   if (const std::optional<mm::Failure> failure = cpus_->Run(jobs, *scheduler_)) {
     // What the CPUs stand in is never taken apart.
-    static auto* given_up = new std::vector<std::pair<std::unique_ptr<Session>, std::unique_ptr<Together>>>;
-    given_up->emplace_back(std::move(session_), std::move(together));
+    (void)session_.release();
+    (void)together.release();
     const size_t line_end = std::min(failure->what.find('\n'), failure->what.size());
     failure_details_ = failure->what.substr(std::min(line_end + 1, failure->what.size()));
-    return base::Fail(base::Code::kExpectation, "%s:%d: steps up to here: %s", script_.path().c_str(),
+    const bool no_memory = failure->kind == mm::Failure::Kind::kNoMemory;
+    return base::Fail(no_memory ? base::Code::kNoMemory : base::Code::kExpectation,
+                      "%s:%d: steps up to here: %s", script_.path().c_str(),
                       script_.steps()[end - 1].place.line, failure->what.substr(0, line_end).c_str());
   }
   if (together->error()) return std::unexpected(*together->error());
@@ -206,8 +215,12 @@ base::Result<void> Executor::RunTogether(size_t end) {
   return options_.at_rest(*session_->machine, Where(script_.steps()[end - 1], ""));
 }
 
-std::string Executor::ScheduleText() const {
+base::Result<std::string> Executor::ScheduleText() const {
   if (cpus_ == nullptr) return {};
+  if (!cpus_->trace_complete()) {
+    return base::Fail(base::Code::kTooBig, "the schedule is too long to be kept (more than %zu stretches)",
+                      mm::Cpus::kTraceMax);
+  }
   std::string text = mm::FormatSchedule(cpus_->count(), cpus_->trace());
   std::string_view details = failure_details_;
   while (!details.empty()) {
@@ -301,11 +314,18 @@ base::Result<Next> Executor::RunCheckpoint(const ScriptStep& step, const Checkpo
   return next ? *next : Next::kGoOn;
 }
 
-mm::Machine& Executor::machine() { return *session_->machine; }
+mm::Machine& Executor::machine() {
+  CHECK(session_ != nullptr);
+  return *session_->machine;
+}
 
-std::unique_ptr<mm::Machine> Executor::TakeMachine() { return std::move(session_->machine); }
+std::unique_ptr<mm::Machine> Executor::TakeMachine() {
+  CHECK(session_ != nullptr);
+  return std::move(session_->machine);
+}
 
 mm::Process* Executor::FindProcess(std::string_view name) {
+  CHECK(session_ != nullptr);
   const auto actor = session_->actors.find(name);
   return actor == session_->actors.end() ? nullptr : session_->machine->find_process(actor->second.pid);
 }

@@ -60,6 +60,9 @@ struct Options {
   const mm::Schedule* schedule = nullptr;
 };
 
+// How many CPUs the machine of such a run has.
+unsigned CpuCount(const Script& script, const Options& options);
+
 struct Session;
 struct StepResult;
 
@@ -85,15 +88,19 @@ class Executor {
 
   // Runs to the end of the script, or until `checkpoint` answers kStop; then the next Run goes on
   // behind that checkpoint. kExpectation: "FILE:LINE: step store: expected SIGBUS, got ok". After an
-  // error the machine is as the failing step left it, and the run cannot go on.
+  // error the machine is as the failing step left it, and the run cannot go on. Where the CPUs themselves
+  // failed ("FILE:LINE: steps up to here: deadlock: ..."; kExpectation, or kNoMemory) there is no machine any
+  // more: only ScheduleText and the counts of steps are left.
   base::Result<void> Run(const CheckpointFn& checkpoint);
 
+  // Requires, as TakeMachine and the look-ups below: the CPUs did not fail.
   mm::Machine& machine();
   // The machine outlives the executor; nothing else may be called after that.
   std::unique_ptr<mm::Machine> TakeMachine();
 
   // With several CPUs: what ran when, as --schedule reads it; after a failure up to there. Empty with one.
-  std::string ScheduleText() const;
+  // kTooBig for a run of more stretches than are kept.
+  base::Result<std::string> ScheduleText() const;
 
   // Whether all steps are done, and how far the run is: steps of the top level.
   bool finished() const { return finished_; }
@@ -111,6 +118,8 @@ class Executor {
   base::Result<void> MakeMachine();
   base::Result<void> RunStep(const ScriptStep& step, uint64_t round_seed, const std::string& round);
   base::Result<void> RunRepeat(const ScriptStep& step, uint64_t round_seed, const std::string& round);
+  // The steps from here to the next barrier or checkpoint, on several CPUs.
+  base::Result<void> RunStretch();
   base::Result<void> RunTogether(size_t end);
   base::Result<Next> RunCheckpoint(const ScriptStep& step, const CheckpointFn& checkpoint);
   base::Result<void> CheckExpectation(const ScriptStep& step, const StepResult& result,

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <new>
 #include <string>
 #include <vector>
 
@@ -64,6 +65,33 @@ TEST(Cpus, RunAgainAfterARun) {
   EXPECT_FALSE(cpus.Run(jobs, scheduler));
   EXPECT_FALSE(cpus.Run(jobs, scheduler));
   EXPECT_EQ(runs, 2);
+}
+
+TEST(Cpus, ATraceThatIsTooLongIsKnownToBeThat) {
+  Cpus cpus(2);
+  RoundRobin scheduler;
+  int shared = 0;
+  uint64_t changes = Cpus::kTraceMax / 2 - 1;  // of each CPU; its beginning is a point too
+  const auto job = [&] {
+    for (uint64_t i = 0; i < changes; ++i) racy_change(&shared, "shared");
+  };
+  const std::vector<Cpus::Job> jobs(2, job);
+  ASSERT_FALSE(cpus.Run(jobs, scheduler));
+  EXPECT_TRUE(cpus.trace_complete());
+  EXPECT_EQ(cpus.trace().size(), Cpus::kTraceMax);
+  EXPECT_EQ(cpus.trace().back().points, 1u);
+
+  changes = 1;
+  ASSERT_FALSE(cpus.Run(jobs, scheduler));
+  EXPECT_FALSE(cpus.trace_complete());
+  EXPECT_EQ(cpus.trace().size(), Cpus::kTraceMax);
+  EXPECT_EQ(cpus.trace().back().points, 1u);
+  EXPECT_EQ(cpus.trace().back().before.kind, OpKind::kBegin);
+
+  cpus.ClearTrace();
+  ASSERT_FALSE(cpus.Run(jobs, scheduler));
+  EXPECT_TRUE(cpus.trace_complete());
+  EXPECT_EQ(cpus.trace().size(), 4u);
 }
 
 TEST(Cpus, ALockIsHeldByOneAtATime) {
@@ -223,6 +251,20 @@ TEST(Cpus, AJobThatEndsWithALockIsFound) {
 TEST(Cpus, ACheckInAJobEndsTheRunAndNotTheProcess) {
   EXPECT_THAT(FailureOf({[] { CHECK_MSG(false, "on purpose"); }}, Failure::Kind::kCheck),
               HasSubstr("on purpose"));
+}
+
+TEST(Cpus, TooLittleMemoryInAJobEndsTheRunAndNotTheProcess) {
+#if defined(__SANITIZE_ADDRESS__)
+  GTEST_SKIP() << "the address sanitizer ends the process itself";
+#endif
+  std::vector<char> much;
+  int shared = 0;
+  const auto grow = [&] {
+    racy_change(&shared, "shared");
+    much.reserve(size_t{1} << 60);
+  };
+  EXPECT_EQ(FailureOf({grow, nullptr}, Failure::Kind::kNoMemory), "out of memory");
+  EXPECT_THROW(much.reserve(size_t{1} << 60), std::bad_alloc);
 }
 
 TEST(Cpus, APointUnderAnInnermostLockIsFoundUnlessItIsOneStepWithIt) {

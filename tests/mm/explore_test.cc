@@ -82,6 +82,23 @@ TEST(ExploreAll, TheBoundIsOnPreemptions) {
   EXPECT_EQ(Explore(kTwoAdders, options).schedules, 2u + 2 * 2) << "at either of two places of the first";
 }
 
+TEST(ExploreAll, WhatIsNotThereIsNoObjectInCommon) {
+  const auto search = [](const void* object0, const void* object1) {
+    const auto use = [](int i, const void* object) {
+      return [=](Toy& t) {
+        for (int n = 1; n <= 4; ++n) {
+          t.Set(i, n);
+          uses(object, true);
+        }
+      };
+    };
+    return Explore({use(0, object0), use(1, object1)}, {.preemptions = 4}).schedules;
+  };
+  const int objects[2] = {};
+  EXPECT_EQ(search(nullptr, nullptr), search(&objects[0], &objects[1]));
+  EXPECT_LT(search(nullptr, nullptr), search(&objects[0], &objects[0]));
+}
+
 TEST(ExploreAll, FindsALostUpdateAndItsScheduleReplays) {
   const auto lost = [](Toy& t) {
     return t.number[0] == 3 ? std::nullopt : std::optional<std::string>("an update was lost");

@@ -14,9 +14,8 @@ namespace {
 MmStruct* FakeMm(uint64_t number) { return reinterpret_cast<MmStruct*>(number * 64); }
 
 std::vector<PteAddr> Entries(const Page& page) {
-  std::vector<PteAddr> entries;
-  pte_chain_for_each(page, [&](PteAddr entry) { entries.push_back(entry); });
-  return entries;
+  const PteList entries = pte_chain_entries(page);
+  return {entries.begin(), entries.end()};
 }
 
 bool SameEntries(std::vector<PteAddr> got, std::vector<PteAddr> want) {

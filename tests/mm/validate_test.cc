@@ -191,6 +191,7 @@ TEST(Validate, Recounts) {
   VmStat& stat = s.w.machine().vmstat;
   s.ExpectChanged("R1", "nr_mapped", stat.nr_mapped, stat.nr_mapped + 1);
   s.ExpectChanged("R1", "nr_dirty", stat.nr_dirty, uint64_t{0});
+  s.ExpectChanged("R1", "nr_writeback", s.w.machine().nr_writeback, uint64_t{1});
   s.ExpectChanged("R1", "a dirty flag nobody counted", s.page(s.priv + kPage).flags,
                   s.page(s.priv + kPage).flags | PG_dirty);
 }

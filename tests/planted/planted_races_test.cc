@@ -1,19 +1,12 @@
 // The search through interleavings finds what it is for: each bug of mm/planted.h that needs two CPUs is
 // found in its race, within the bound of the races' own test.
-//
-// A planted bug may end in a CHECK of the model outside of the run, so each hunt is a child process; an abort
-// there counts as found.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <csignal>
 #include <cstdio>
 #include <cstring>
 
-#include "base/check.h"
 #include "mm/planted.h"
+#include "tests/planted/child.h"
 #include "tests/races/race_world.h"
 
 namespace races {
@@ -28,66 +21,33 @@ struct Found {
   char what[160] = {};
 };
 
-int g_report_fd = -1;
 uint64_t g_schedules = 0;
-
-void Send(const Found& found) {
-  if (write(g_report_fd, &found, sizeof found) != sizeof found) _exit(2);
-}
 
 void OnAbort(int) {
   Found found;
   found.found = found.aborted = true;
   found.schedules = g_schedules;
-  Send(found);
-  _exit(0);
-}
-
-// The child's whole life.
-[[noreturn]] void HuntInChild(mm::Bug bug, const Spec& spec) {
-  std::signal(SIGABRT, OnAbort);
-  if (std::freopen("/dev/null", "w", stderr) == nullptr) _exit(2);
-  mm::g_planted_bug = bug;
-  const mm::MakeRace make = Maker(spec);
-  mm::ExploreOptions options;
-  options.cpus = static_cast<unsigned>(spec.cpus.size());
-  options.preemptions = kBound;
-  const mm::Explored explored = mm::ExploreAll(
-      [&] {
-        ++g_schedules;
-        return make();
-      },
-      options);
-  Found found;
-  found.found = explored.failure.has_value();
-  found.schedules = g_schedules;
-  if (explored.failure) std::strncpy(found.what, explored.failure->what.c_str(), sizeof found.what - 1);
-  Send(found);
-  _exit(0);
+  planted::SendAndExit(found);
 }
 
 Found Hunt(mm::Bug bug, const Spec& spec) {
-  int fds[2];
-  CHECK(pipe(fds) == 0);
-  const pid_t child = fork();
-  CHECK(child >= 0);
-  if (child == 0) {
-    close(fds[0]);
-    g_report_fd = fds[1];
-    HuntInChild(bug, spec);
-  }
-  close(fds[1]);
-  Found found;
-  ssize_t got = 0;
-  do {
-    got = read(fds[0], &found, sizeof found);
-  } while (got < 0 && errno == EINTR);
-  close(fds[0]);
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  EXPECT_EQ(got, static_cast<ssize_t>(sizeof found)) << "the child ended with status " << status;
-  return found;
+  return planted::RunInChild(bug, OnAbort, [&] {
+    const mm::MakeRace make = Maker(spec);
+    mm::ExploreOptions options;
+    options.cpus = static_cast<unsigned>(spec.cpus.size());
+    options.preemptions = kBound;
+    const mm::Explored explored = mm::ExploreAll(
+        [&] {
+          ++g_schedules;
+          return make();
+        },
+        options);
+    Found found;
+    found.found = explored.failure.has_value();
+    found.schedules = g_schedules;
+    if (explored.failure) std::strncpy(found.what, explored.failure->what.c_str(), sizeof found.what - 1);
+    return found;
+  });
 }
 
 struct Planted {

@@ -1,25 +1,20 @@
 // The property test can fail: each bug of mm/planted.h is found by the same driver, within a known
 // number of steps, and without a bug the same cases pass.
 //
-// A planted bug may end in a CHECK of the model, so each hunt runs in a child process; an abort counts
-// as found. The hunts are repeated with contents alone: no Validate(), no look at what counts as
-// modified, only what a process could see itself.
+// The hunts are repeated with contents alone: no Validate(), no look at what counts as modified, only what a
+// process could see itself.
 #include "mm/planted.h"
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 
 #include "base/check.h"
 #include "mm/machine.h"
 #include "mm/rmap.h"
+#include "tests/planted/child.h"
 #include "tests/property/driver.h"
 
 namespace property {
@@ -39,65 +34,35 @@ struct Report {
   char what[160] = {};
 };
 
-int g_report_fd = -1;
-
-void Send(Report report) {
+Report Finished(Report report) {
   report.seed = CurrentProgress().seed;
   report.steps_total = CurrentProgress().steps_total;
-  if (write(g_report_fd, &report, sizeof report) != sizeof report) _exit(2);
+  return report;
 }
 
 void OnAbort(int) {
   Report report;
   report.found = report.aborted = true;
   report.step = CurrentProgress().step;
-  Send(report);
-  _exit(0);
+  planted::SendAndExit(Finished(report));
 }
 
-// The child's whole life: cases until one fails.
-[[noreturn]] void HuntInChild(mm::Bug bug, Checks checks, const char* change) {
-  std::signal(SIGABRT, OnAbort);
-  if (std::freopen("/dev/null", "w", stderr) == nullptr) _exit(2);
-  mm::g_planted_bug = bug;
+// Cases until one fails.
+Report Hunt(mm::Bug bug, Checks checks, const char* change = nullptr) {
   Options options;
   options.checks = checks;
-  if (change != nullptr && !mm::SetSwitch(options.semantics, change)) _exit(2);
-  Report report;
-  for (uint64_t seed = kFirstSeed; seed < kFirstSeed + kCases && !report.found; ++seed) {
-    const std::optional<Failure> failure = RunCase(MakeCase(seed, kSteps), options);
-    if (!failure) continue;
-    report.found = true;
-    report.step = failure->step;
-    std::strncpy(report.what, failure->what.c_str(), sizeof report.what - 1);
-  }
-  Send(report);
-  _exit(0);
-}
-
-Report Hunt(mm::Bug bug, Checks checks, const char* change = nullptr) {
-  int fds[2];
-  CHECK(pipe(fds) == 0);
-  const pid_t child = fork();
-  CHECK(child >= 0);
-  if (child == 0) {
-    close(fds[0]);
-    g_report_fd = fds[1];
-    HuntInChild(bug, checks, change);
-  }
-  close(fds[1]);
-  Report report;
-  ssize_t got = 0;
-  do {
-    got = read(fds[0], &report, sizeof report);
-  } while (got < 0 && errno == EINTR);
-  close(fds[0]);
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  // A child that dies without a word (a crash) fails the test: a bug is found by a check, not by luck.
-  EXPECT_EQ(got, static_cast<ssize_t>(sizeof report)) << "the child ended with status " << status;
-  return report;
+  if (change != nullptr) CHECK(mm::SetSwitch(options.semantics, change));
+  return planted::RunInChild(bug, OnAbort, [&] {
+    Report report;
+    for (uint64_t seed = kFirstSeed; seed < kFirstSeed + kCases && !report.found; ++seed) {
+      const std::optional<Failure> failure = RunCase(MakeCase(seed, kSteps), options);
+      if (!failure) continue;
+      report.found = true;
+      report.step = failure->step;
+      std::strncpy(report.what, failure->what.c_str(), sizeof report.what - 1);
+    }
+    return Finished(report);
+  });
 }
 
 struct Planted {

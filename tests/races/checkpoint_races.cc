@@ -8,7 +8,6 @@
 namespace races {
 namespace {
 
-constexpr uint64_t kSlots = 8;
 using Image = std::map<Vaddr, char>;  // the first byte of each page that is saved
 
 // A page's first byte by its pte, wherever the page is: with the page table held the page stays mapped, or

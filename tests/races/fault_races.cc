@@ -122,15 +122,6 @@ Spec CowAgainstFork() {
               }};
 }
 
-Spec Against(std::string name, Action setup, Action cpu0, Action cpu1, Action check,
-             Semantics semantics = {}) {
-  return {.name = std::move(name),
-          .setup = std::move(setup),
-          .cpus = {std::move(cpu0), std::move(cpu1)},
-          .check = std::move(check),
-          .semantics = semantics};
-}
-
 Action StoreBy(size_t process, Vaddr addr, char byte) {
   return [=](World& w) { w.Store(w.p(process), addr, byte); };
 }

@@ -22,20 +22,12 @@ void DirtyCache(World& w) {
   w.Write(w.file, 0, 'o');
 }
 
-Spec Against(std::string name, Action setup, Action cpu0, Action cpu1, Action check) {
-  return {.name = std::move(name),
-          .setup = std::move(setup),
-          .cpus = {std::move(cpu0), std::move(cpu1)},
-          .check = std::move(check)};
-}
-
 void StoreX(World& w) { w.Store(w.p(0), kBase, 'x'); }
 void StoreY(World& w) { w.Store(w.p(1), kBase + 1, 'y'); }
 void WriteX(World& w) { w.Write(w.file, 0, 'x'); }
 void WriteY(World& w) { w.Write(w.file, 1, 'y'); }
 void Sync(World& w) { w.Fsync(w.file); }
 void Drop(World& w) { w.DropCaches(w.file); }
-void Reclaim(World& w) { w.Reclaim(w.pfn); }
 
 // What the file holds when nothing of it is in memory any more.
 Action OnDisk(uint64_t offset, char byte) {

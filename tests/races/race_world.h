@@ -11,7 +11,9 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "mm/explore.h"
@@ -51,6 +53,23 @@ struct Spec {
   bool poisons = false;     // one page fails, and is never free again
   bool keep_state = false;  // fill State()
 };
+
+// Two CPUs, one against the other.
+inline Spec Against(std::string name, Action setup, Action cpu0, Action cpu1, Action check,
+                    mm::Semantics semantics = {}) {
+  return {.name = std::move(name),
+          .setup = std::move(setup),
+          .cpus = {std::move(cpu0), std::move(cpu1)},
+          .check = std::move(check),
+          .semantics = semantics};
+}
+inline constexpr uint64_t kSlots = 8;
+// So many slots for each race that has not said how many.
+inline void GiveSwap(std::span<Spec> races) {
+  for (Spec& race : races) {
+    if (race.swap_pages == 0) race.swap_pages = kSlots;
+  }
+}
 
 class World : public mm::Race {
  public:
@@ -139,6 +158,9 @@ void AddFileRaces(std::vector<Spec>* races);
 void AddTruncateRaces(std::vector<Spec>* races);
 void AddFailureRaces(std::vector<Spec>* races);
 void AddCheckpointRaces(std::vector<Spec>* races);
+
+// Actions that many races have.
+inline void Reclaim(World& w) { w.Reclaim(w.pfn); }
 
 inline mm::MakeRace Maker(const Spec& spec) {
   return [&spec] { return std::make_unique<World>(spec); };

@@ -24,16 +24,6 @@ void Mapped(World& w) {
   w.pfn = w.PfnAt(w.p(0), kBase + kPage);
 }
 
-Spec Against(std::string name, Action setup, Action cpu0, Action cpu1, Action check,
-             Semantics semantics = {}) {
-  return {.name = std::move(name),
-          .setup = std::move(setup),
-          .cpus = {std::move(cpu0), std::move(cpu1)},
-          .check = std::move(check),
-          .semantics = semantics};
-}
-
-void Reclaim(World& w) { w.Reclaim(w.pfn); }
 // Page 1 where page 0 belongs.
 Action RemapBy(size_t process) {
   return [=](World& w) { w.Remap(w.p(process), kBase, 1); };

@@ -4,7 +4,6 @@
 namespace races {
 namespace {
 
-constexpr uint64_t kSlots = 8;
 constexpr uint64_t kPages = 2;
 
 // An object of two pages, mapped by processes 0 and 1: page 0 begins with 'o', page 1 with 'p', and each has
@@ -23,15 +22,6 @@ void ObjectInSwap(World& w) {
   w.Reclaim(w.pfn);
 }
 
-Spec Against(std::string name, Action setup, Action cpu0, Action cpu1, Action check) {
-  return {.name = std::move(name),
-          .setup = std::move(setup),
-          .cpus = {std::move(cpu0), std::move(cpu1)},
-          .check = std::move(check),
-          .swap_pages = kSlots};
-}
-
-void ReclaimIt(World& w) { w.Reclaim(w.pfn); }
 void StoreX(World& w) { w.Store(w.p(0), kBase + kPage, 'x'); }
 void StoreY(World& w) { w.Store(w.p(1), kBase + kPage + 1, 'y'); }
 
@@ -59,7 +49,7 @@ void AddReclaim(std::vector<Spec>* races) {
     w.ExpectByte(w.p(1), kBase + kPage, "x");
     w.ExpectByte(w.p(0), kBase + kPage + 1, "y");
   }));
-  races->push_back(Against("shmem_reclaim_against_store", Object, StoreX, ReclaimIt,
+  races->push_back(Against("shmem_reclaim_against_store", Object, StoreX, Reclaim,
                            [](World& w) { w.ExpectByte(w.p(1), kBase + kPage, "x"); }));
   races->push_back(Against("shmem_swapin_against_swapin", ObjectInSwap, StoreX, StoreY, [](World& w) {
     w.ExpectByte(w.p(1), kBase + kPage, "x");
@@ -67,14 +57,14 @@ void AddReclaim(std::vector<Spec>* races) {
     w.ExpectByte(w.p(0), kBase + kPage + kPage / 2, "e");
   }));
   races->push_back(Against(
-      "shmem_reclaim_against_write", Object, [](World& w) { w.Write(w.shmem, kPage, 'x'); }, ReclaimIt,
+      "shmem_reclaim_against_write", Object, [](World& w) { w.Write(w.shmem, kPage, 'x'); }, Reclaim,
       [](World& w) { w.ExpectByte(w.p(1), kBase + kPage, "x"); }));
   races->push_back(Against(
       "shmem_reclaim_against_read", Object,
-      [](World& w) { w.Expect(w.Read(w.shmem, kPage) == 'p', "read something else"); }, ReclaimIt,
+      [](World& w) { w.Expect(w.Read(w.shmem, kPage) == 'p', "read something else"); }, Reclaim,
       [](World& w) { w.ExpectByte(w.p(1), kBase + kPage, "p"); }));
   races->push_back(Against(
-      "shmem_reclaim_against_fork", Object, [](World& w) { w.Fork(w.p(0)); }, ReclaimIt,
+      "shmem_reclaim_against_fork", Object, [](World& w) { w.Fork(w.p(0)); }, Reclaim,
       [](World& w) {
         for (size_t i = 0; i < w.process_count(); ++i) w.ExpectByte(w.p(i), kBase + kPage, "p");
       }));
@@ -86,13 +76,13 @@ void AddReclaim(std::vector<Spec>* races) {
         w.Unmap(w.p(1), kBase, kPages);
         w.Unmap(w.p(0), kBase, 1);
       },
-      ReclaimIt, [](World& w) { w.Unmap(w.p(0), kBase + kPage, 1); }, nullptr));
+      Reclaim, [](World& w) { w.Unmap(w.p(0), kBase + kPage, 1); }, nullptr));
 }
 
 void AddTruncate(std::vector<Spec>* races) {
-  races->push_back(Against("shmem_reclaim_against_truncate", Object, CutTo(kPage), ReclaimIt, PageIsZero));
+  races->push_back(Against("shmem_reclaim_against_truncate", Object, CutTo(kPage), Reclaim, PageIsZero));
   races->push_back(Against("shmem_reclaim_against_truncate_of_a_tail", Object, CutTo(kPage + kPage / 2),
-                           ReclaimIt, TailIsZero));
+                           Reclaim, TailIsZero));
   races->push_back(Against("shmem_swapin_against_truncate", ObjectInSwap, CutTo(kPage), StoreX, PageIsZero));
   races->push_back(Against(
       "shmem_swapin_against_truncate_of_a_tail", ObjectInSwap, CutTo(kPage + kPage / 2),
@@ -100,7 +90,7 @@ void AddTruncate(std::vector<Spec>* races) {
   races->push_back(Against(
       "shmem_read_against_truncate", ObjectInSwap, CutTo(kPage),
       [](World& w) { (void)w.Read(w.shmem, kPage); }, PageIsZero));
-  races->push_back(Against("shmem_reclaim_against_punch", Object, PunchPage1, ReclaimIt, PageIsZero));
+  races->push_back(Against("shmem_reclaim_against_punch", Object, PunchPage1, Reclaim, PageIsZero));
   races->push_back(Against(
       "shmem_reclaim_and_swapin_against_punch", Object, PunchPage1,
       [](World& w) {
@@ -121,7 +111,7 @@ void AddSwapOff(std::vector<Spec>* races) {
   }));
   races->push_back(Against("shmem_swapoff_against_truncate", ObjectInSwap, CutTo(kPage), off, PageIsZero));
   races->push_back(Against("shmem_swapoff_against_punch", ObjectInSwap, PunchPage1, off, PageIsZero));
-  races->push_back(Against("shmem_swapoff_against_reclaim", Object, ReclaimIt, off,
+  races->push_back(Against("shmem_swapoff_against_reclaim", Object, Reclaim, off,
                            [](World& w) { w.ExpectByte(w.p(0), kBase + kPage, "p"); }));
   races->push_back(Against(
       "shmem_swapoff_against_last_munmap",
@@ -136,9 +126,11 @@ void AddSwapOff(std::vector<Spec>* races) {
 }  // namespace
 
 void AddShmemRaces(std::vector<Spec>* races) {
+  const size_t first = races->size();
   AddReclaim(races);
   AddTruncate(races);
   AddSwapOff(races);
+  GiveSwap(std::span(*races).subspan(first));
 }
 
 }  // namespace races

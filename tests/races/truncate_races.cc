@@ -23,13 +23,6 @@ void Stored(World& w) {
   w.Store(w.p(1), kBase + kPage, 's');
 }
 
-Spec Against(std::string name, Action setup, Action cpu0, Action cpu1, Action check) {
-  return {.name = std::move(name),
-          .setup = std::move(setup),
-          .cpus = {std::move(cpu0), std::move(cpu1)},
-          .check = std::move(check)};
-}
-
 void Cut(World& w) { w.Truncate(w.file, kPage); }
 void CutAndExtend(World& w) {
   w.Truncate(w.file, kPage);

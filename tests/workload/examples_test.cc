@@ -11,6 +11,12 @@
 namespace workload {
 namespace {
 
+#ifdef __SANITIZE_ADDRESS__
+constexpr uint64_t kSchedules = 2;
+#else
+constexpr uint64_t kSchedules = 8;
+#endif
+
 std::vector<std::string> ExamplePaths() {
   std::vector<std::string> paths;
   for (const auto& entry : std::filesystem::directory_iterator(CKPT_SOURCE_DIR "/workload/examples")) {
@@ -22,8 +28,9 @@ std::vector<std::string> ExamplePaths() {
 
 class ExampleTest : public testing::TestWithParam<std::string> {};
 
-std::unique_ptr<Executor> RunExample(const Script& script, std::vector<std::string>* labels) {
-  auto executor = Executor::Start(script, {.after_step = ValidateStep});
+std::unique_ptr<Executor> RunExample(const Script& script, std::vector<std::string>* labels,
+                                     Options options = {.after_step = ValidateStep}) {
+  auto executor = Executor::Start(script, std::move(options));
   EXPECT_TRUE(executor.has_value()) << executor.error().what;
   if (!executor) return nullptr;
   const auto done =
@@ -47,6 +54,20 @@ TEST_P(ExampleTest, RunsTheSameTwice) {
   const auto two = RunExample(*script, &labels);
   ASSERT_NE(two, nullptr);
   EXPECT_EQ(mm::TextDump(one->machine()), mm::TextDump(two->machine()));
+}
+
+// Its expectations hold in whatever order several CPUs do its steps: barriers lie where they need them.
+TEST_P(ExampleTest, RunsOnFourCpusFromAnySeed) {
+  const auto script = Script::Load(GetParam());
+  ASSERT_TRUE(script.has_value()) << script.error().what;
+  for (uint64_t seed = 1; seed <= kSchedules; ++seed) {
+    SCOPED_TRACE(seed);
+    std::vector<std::string> labels;
+    const auto run =
+        RunExample(*script, &labels, {.at_rest = ValidateStep, .cpus = 4, .schedule_seed = seed});
+    ASSERT_NE(run, nullptr);
+    EXPECT_EQ(labels.back(), "end");
+  }
 }
 
 TEST_P(ExampleTest, HasItsNameAndAComment) {

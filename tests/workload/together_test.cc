@@ -6,6 +6,7 @@
 #include <string>
 
 #include "mm/validate.h"
+#include "tests/support/workloads.h"
 #include "tests/workload/run.h"
 
 namespace workload {
@@ -68,7 +69,7 @@ std::string RunAndDump(Options options) {
   if (!run.error.empty()) return {};
   EXPECT_EQ(run.checkpoints.size(), 2u);  // and the end
   EXPECT_EQ(mm::Validate(run.machine(), mm::Depth::kDeep), std::nullopt);
-  return mm::TextDump(run.machine()) + run.executor->ScheduleText();
+  return mm::TextDump(run.machine()) + run.executor->ScheduleText().value();
 }
 
 TEST(TogetherTest, TheSameSeedGivesTheSameRun) {
@@ -81,10 +82,34 @@ TEST(TogetherTest, TheSameSeedGivesTheSameRun) {
   EXPECT_EQ(dumps.size(), 10u);
 }
 
+// Four CPUs write to swap and to a file at once: whoever finds no frame waits for the writes of the others.
+TEST(TogetherTest, NobodyRunsOutOfMemoryWhilePagesAreWritten) {
+  std::string text = R"(machine { memory: "64KiB" swap: "1MiB" cpus: 4 }
+file { name: "f" size: "64KiB" generator: "counter" }
+)";
+  std::string maps;
+  std::string round;
+  for (const std::string n : {"0", "1", "2", "3"}) {
+    const std::string step = "step { process: \"" + n + "\" ";
+    const std::string quarter = "region: \"f\" offset: \"" + std::to_string(16 * std::stoi(n)) + "KiB\" ";
+    text += "process { name: \"" + n + "\" }\n";
+    maps += step + "map { region: \"m\" length: \"64KiB\" } }\n";
+    maps += step + "map { region: \"f\" file: \"f\" shared: true } }\n";
+    round += step + "store { region: \"m\" fill { byte: " + n + " } } }\n";
+    round += step + "store { " + quarter + "length: \"16KiB\" fill { byte: 1" + n + " } } }\n";
+    round += step + "load { region: \"m\" equals { byte: " + n + " } } }\n";
+    round += step + "load { " + quarter + "length: \"16KiB\" equals { byte: 1" + n + " } } }\n";
+  }
+  text += maps + "step { repeat { times: 3\n" + round + "} }\n";
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    EXPECT_EQ(RunText(text, {.at_rest = ValidateStep, .schedule_seed = seed}).error, "") << seed;
+  }
+}
+
 TEST(TogetherTest, AScheduleGivesTheRunAgain) {
   TestRun run = RunText(kFour, {.schedule_seed = 3});
   ASSERT_EQ(run.error, "");
-  const std::string text = run.executor->ScheduleText();
+  const std::string text = run.executor->ScheduleText().value();
   const mm::Schedule schedule = mm::ParseSchedule(text).value();
   TestRun again = RunText(kFour, {.schedule = &schedule});
   ASSERT_EQ(again.error, "");
@@ -99,11 +124,29 @@ TEST(TogetherTest, AScheduleOfSomethingElseIsRefused) {
   EXPECT_THAT(run.error, HasSubstr("the schedule does not fit"));
 }
 
+// The CPUs that a schedule names; empty for a run without one.
+std::set<unsigned> CpusIn(const TestRun& run) {
+  const std::string text = run.executor->ScheduleText().value();
+  if (text.empty()) return {};
+  const mm::Schedule schedule = mm::ParseSchedule(text).value();
+  std::set<unsigned> cpus;
+  for (const mm::Schedule::Line& line : schedule.lines) cpus.insert(line.choice.cpu);
+  EXPECT_EQ(schedule.cpus, *cpus.rbegin() + 1);
+  return cpus;
+}
+
 TEST(TogetherTest, OptionsSayHowManyCpus) {
-  EXPECT_EQ(RunAndDump({.after_step = ValidateStep, .cpus = 1}), RunAndDump({.cpus = 1}));
-  TestRun two = RunText(kFour, {.cpus = 2});
-  EXPECT_EQ(two.error, "");
-  EXPECT_THAT(two.executor->ScheduleText(), HasSubstr("cpus 2\n"));
+  TestRun one = RunText(kFour, {.cpus = 1});
+  ASSERT_EQ(one.error, "");
+  EXPECT_EQ(CpusIn(one), std::set<unsigned>{});
+  const std::string text = kFour;
+  TestRun said_so = RunText(std::string(text).replace(text.find("cpus: 4"), 7, "cpus: 1"));
+  ASSERT_EQ(said_so.error, "");
+  EXPECT_EQ(mm::TextDump(one.machine()), mm::TextDump(said_so.machine()));
+
+  EXPECT_EQ(CpusIn(RunText(kFour, {.cpus = 2})), (std::set<unsigned>{0, 1}));
+  EXPECT_EQ(CpusIn(RunText(kFour, {})), (std::set<unsigned>{0, 1, 2, 3}));
+  EXPECT_EQ(CpusIn(RunText(kFour, {.cpus = 6})), (std::set<unsigned>{0, 1, 2, 3, 4, 5}));
 }
 
 TEST(TogetherTest, AFailedStepEndsTheRunWithItsLine) {
@@ -119,25 +162,13 @@ step { process: "b" load { region: "m" equals { byte: 1 } } }
   EXPECT_THAT(run.error, HasSubstr("w:6: step load: the byte at"));
 }
 
-// The load runs right behind the store in the script, but another process stores there too: some orders find
-// that.
 TEST(TogetherTest, ARaceOfTheWorkloadIsFoundBySomeSeedAndReplays) {
-  constexpr char kRace[] = R"(machine { cpus: 2 }
-process { name: "a" } process { name: "b" }
-file { name: "f" size: "4KiB" generator: "counter" }
-step { process: "a" map { region: "m" file: "f" shared: true } }
-step { process: "b" map { region: "m" file: "f" shared: true } }
-step { barrier {} }
-step { process: "a" store { region: "m" length: "1" fill { byte: 1 } } }
-step { process: "b" store { region: "m" length: "1" fill { byte: 2 } } }
-step { process: "a" load { region: "m" length: "1" equals { byte: 1 } } }
-)";
   for (uint64_t seed = 1; seed <= 200; ++seed) {
-    const TestRun run = RunText(kRace, {.schedule_seed = seed});
+    const TestRun run = RunText(support::kRace, {.schedule_seed = seed});
     if (run.error.empty()) continue;
     EXPECT_THAT(run.error, HasSubstr("w:9: step load"));
-    const mm::Schedule schedule = mm::ParseSchedule(run.executor->ScheduleText()).value();
-    EXPECT_EQ(RunText(kRace, {.schedule = &schedule}).error, run.error);
+    const mm::Schedule schedule = mm::ParseSchedule(run.executor->ScheduleText().value()).value();
+    EXPECT_EQ(RunText(support::kRace, {.schedule = &schedule}).error, run.error);
     return;
   }
   ADD_FAILURE() << "no seed found it";
