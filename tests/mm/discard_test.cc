@@ -153,6 +153,24 @@ TEST(DiscardedPages, WaitMakesThemFree) {
   }
 }
 
+// They are cold: the host has to back them again. So others go first, whichever was freed later.
+TEST(DiscardedPages, AreUsedAgainLast) {
+  Deferred d(1);
+  const Pfn there = d.w.ReadIn(d.file, 60);
+  const std::vector<Pfn> pages = d.Queue(0, 2);
+  ASSERT_TRUE(reclaim_page(d.w.machine(), there));
+  const uint32_t free = d.w.frames().nr_free();
+  d.Tick(0);
+  EXPECT_EQ(d.w.frames().nr_free(), free + 2);
+  std::vector<Pfn> got;
+  for (int i = 0; i < 3; ++i) got.push_back(d.w.frames().alloc_page(Fill::kZero));
+  EXPECT_THAT(got, ElementsAre(there, pages[0], pages[1]));
+  for (const Pfn pfn : got) d.w.frames().put_page(pfn);
+  d.w.Check();
+  EXPECT_EQ(d.w.frames().alloc_page(Fill::kZero), pages[1]) << "ordinary frames: the last one first";
+  d.w.frames().put_page(pages[1]);
+}
+
 // ---- CPUs that go and come ----
 
 TEST(DiscardedPages, HotUnplug) {
