@@ -58,7 +58,8 @@ std::string PlaceOf(const Op& op);
 
 // ---- interrupts ----
 
-enum class Irq : uint8_t { kTimer, kIpi, kEndOfIo, kCount };
+// And, last, what is none: a move of the host underneath, which asks no CPU (set_host).
+enum class Irq : uint8_t { kTimer, kIpi, kEndOfIo, kHost, kCount };
 const char* IrqName(Irq irq);
 
 // ---- what a CPU holds ----
@@ -148,6 +149,16 @@ class Cpus {
   void set_points_max(uint64_t most) { points_max_ = most; }
   // The timer of each CPU: `tick` may run up to `most` times a run, whenever interrupts are enabled.
   void set_timer(std::function<void()> tick, unsigned most);
+  // A host underneath, as an adversary: whenever a CPU is about to do something to what is called `name`, and
+  // `may` says so of the object, the host may `act` on it first, up to `most` times a run. Both pass no
+  // points.
+  struct HostMoves {
+    const char* name = "";
+    std::function<bool(const void* object)> may;
+    std::function<void(const void* object)> act;
+    unsigned most = 0;
+  };
+  void set_host(HostMoves host) { host_ = std::move(host); }
 
   // What CPU `cpu` will do when it is chosen next.
   const Op& op(unsigned cpu) const;
@@ -184,6 +195,8 @@ class Cpus {
   void WaitForTurn();
   bool Pick();
   bool MakeChoices();
+  void AddHostMoves();
+  void MoveHost();
   void RunInterrupt(Irq irq);
   void Passed(const Op& op);
   void Record(Choice choice);
@@ -203,6 +216,8 @@ class Cpus {
   bool quit_ = false;
   std::function<void()> tick_;
   unsigned ticks_ = 0;
+  HostMoves host_;
+  unsigned host_left_ = 0;
   Trace trace_;
   bool trace_complete_ = true;
   std::optional<Failure> failure_;

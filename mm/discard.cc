@@ -38,14 +38,12 @@ uint64_t DiscardedPages::shrink(Where where) {
 // shrink_discards: first the splice, then the interrupts; what is added meanwhile waits for the next round.
 uint64_t DiscardedPages::ShrinkPagevecs(Where where) {
   std::vector<Pfn> spliced;
-  const auto splice = [&] {
+  {
     Guard guard(lock_, where);
     Append(spliced, list_);
-  };
-  if (!Planted(Bug::kSyncBeforeSplice)) splice();
-  if (spliced.empty() && !Planted(Bug::kSyncBeforeSplice)) return 0;
+  }
+  if (spliced.empty()) return 0;
   smp_call_function([] {}, true, where);
-  if (Planted(Bug::kSyncBeforeSplice)) splice();
   return Free(spliced);
 }
 
@@ -82,7 +80,7 @@ uint64_t DiscardedPages::SignOff(Where where) {
       Append(to_free, sign_off_);
       Append(sign_off_, list_);
       if (!sign_off_.empty()) {
-        mask_ = online_ & ~tickless_ & ~self;
+        mask_ = online() & ~tickless_ & ~self;
         if (mask_ == 0) Append(to_free, sign_off_);
       }
     }
@@ -105,7 +103,7 @@ uint64_t DiscardedPages::wait(Where where) {
 
 void DiscardedPages::cpu_dead(unsigned cpu, Where where) {
   CHECK(cpu < NR_CPUS && cpu != smp_processor_id());
-  online_ &= ~(1u << cpu);
+  dead_ |= 1u << cpu;
   tickless_ &= ~(1u << cpu);
   Append(cpu_[smp_processor_id()], cpu_[cpu]);
   if (sem_.signoff_dead_cpu == SignoffDeadCpu::kStays) return;
@@ -121,6 +119,11 @@ void DiscardedPages::cpu_dead(unsigned cpu, Where where) {
 
 void DiscardedPages::set_tickless(unsigned cpu, bool tickless) {
   tickless_ = tickless ? tickless_ | 1u << cpu : tickless_ & ~(1u << cpu);
+}
+
+uint32_t DiscardedPages::online() const {
+  const unsigned cpus = cpus_ > 0 ? cpus_ : smp() ? t_cpus->count() : 1;
+  return ((1u << cpus) - 1) & ~dead_;
 }
 
 uint64_t DiscardedPages::size() const {

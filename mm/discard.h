@@ -51,29 +51,29 @@ class DiscardedPages {
 
   // ---- CPUs ----
 
-  // Which CPUs are online; all of a machine's `cpus` at first, one if nothing is said.
-  void set_cpus(unsigned cpus) { online_ = (1u << cpus) - 1; }
+  // How many CPUs there are; if nothing is said, those that are running.
+  void set_cpus(unsigned cpus) { cpus_ = cpus; }
   // CPU hot-unplug: what the CPU had is handed to the current one.
   void cpu_dead(unsigned cpu, Where where = Where::current());
-  void cpu_online(unsigned cpu) { online_ |= 1u << cpu; }
+  void cpu_online(unsigned cpu) { dead_ &= ~(1u << cpu); }
   // A tickless CPU has been enabled since it went idle, and takes part in no batch that begins meanwhile.
   void set_tickless(unsigned cpu, bool tickless);
 
   // ---- to look at ----
 
   uint64_t size() const;
-  uint32_t online() const { return online_; }
+  uint32_t online() const;
+  bool is_dead(unsigned cpu) const { return (dead_ >> cpu & 1) != 0; }
   uint32_t sign_off_mask() const { return mask_; }
   const std::vector<Pfn>& on_cpu(unsigned cpu) const { return cpu_[cpu]; }
   const std::vector<Pfn>& list() const { return list_; }  // kPagevec's; kSignOff's gather list
   const std::vector<Pfn>& sign_off() const { return sign_off_; }
   // What a saved machine had (restore).
   void restore_list(unsigned cpu, std::vector<Pfn> pages) { cpu_[cpu] = std::move(pages); }
-  void restore_lists(std::vector<Pfn> list, std::vector<Pfn> sign_off, uint32_t mask, uint32_t online) {
+  void restore_lists(std::vector<Pfn> list, std::vector<Pfn> sign_off, uint32_t mask) {
     list_ = std::move(list);
     sign_off_ = std::move(sign_off);
     mask_ = mask;
-    online_ = online;
   }
 
  private:
@@ -89,7 +89,8 @@ class DiscardedPages {
   std::vector<Pfn> list_;
   std::vector<Pfn> sign_off_;
   uint32_t mask_ = 0;  // CPUs that have still to sign off
-  uint32_t online_ = 1;
+  unsigned cpus_ = 0;
+  uint32_t dead_ = 0;
   uint32_t tickless_ = 0;
 };
 

@@ -159,14 +159,18 @@ VmFault DoFault(const Fault& f, Pgoff index) {
       installed = !retry && InstallFilePage(f, page, anon);
     }
     if (page_lock) {
-      // A minor fault changes no state.
-      const bool leaves_state = (result & VM_FAULT_MAJOR) == 0 && !anon && !dirties;
-      leaves_state ? unlock_page_nocheck(f.frames().at(cached))
-                   : unlock_page(f.frames(), f.frames().at(cached));
+      // A minor fault changes no state. Others try with a reference of their own, for the pte's may go as
+      // soon as the page is unlocked; the posted patch has none.
+      const bool tries = installed && !anon && (dirties || (result & VM_FAULT_MAJOR) != 0);
+      if (tries && page_host_discards(f.frames())) f.frames().get_page(cached);
+      unlock_page_nocheck(f.frames().at(cached));
+      if (tries && page_host_discards(f.frames())) page_cache_release(f.frames(), cached);
     } else if (retry) {
       DropIfPastEof(f, cached);
     }
+    const bool discarded = !installed && (f.frames().at(cached).flags & PG_discarded) != 0;
     if (!installed) f.frames().put_page(page == kNoPfn ? cached : page);
+    if (discarded) cpu_relax();  // until its handler has taken it out of the cache
     if (dirties && !page_lock) {
       installed ? DirtyAfterPte(f.machine(), page) : f.frames().put_page(page);
     }

@@ -215,7 +215,8 @@ void Frames::set_host(Host* host, DiscardedPages* discarded) {
 
 std::byte* Frames::HostedBytes(Pfn pfn) {
   const Access access = host_->access(pfn, Write::kNo);
-  CHECK_MSG(access == Access::kData,
+  // INV-V11: what the kernel touches it has made stable.
+  CHECK_MSG(access == Access::kData && UsageOf(host_->state(pfn)) == Usage::kStable,
             base::Format("the kernel touches page %u, which is %s", static_cast<uint32_t>(pfn),
                          PageStateName(host_->state(pfn))));
   return arena_bytes(pfn);

@@ -76,7 +76,7 @@ class Frames {
   const Page& at(Pfn pfn) const { return mem_map_[Check(pfn)]; }
   Pfn pfn_of(const Page& page) const { return Pfn{static_cast<uint32_t>(&page - mem_map_)}; }
   // A page's bytes, for the kernel to use: an access, which the host backs or pages in. Good until the next
-  // scheduling point. CHECK: the page is not discarded, and not free (INV-G11).
+  // scheduling point. CHECK: the page is stable (INV-G11, INV-V11).
   std::byte* bytes(Pfn pfn) { return host_ == nullptr ? arena_bytes(pfn) : HostedBytes(pfn); }
   // The same without an access: nothing changes. Zeros where a page is gone.
   const std::byte* bytes(Pfn pfn) const { return host_ == nullptr ? arena_bytes(pfn) : PeekBytes(pfn); }

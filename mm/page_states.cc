@@ -78,13 +78,24 @@ bool check_counts(const Page& page, int offset) {
   return page.mapcount + offset == page.count - wrong;
 }
 
-bool MayBeVolatile(const Frames& frames, const Page& page, int offset, Where where) {
-  uses(&page.flags, false);
+bool LookAtBits(const Frames& frames, const Page& page, Where where) {
+  racy_read(&page.flags, "page bits", where);
   uses(&page.mapping_word, false);
-  if (!check_bits(frames, page)) return false;
+  return check_bits(frames, page);
+}
+bool LookAtCounts(const Page& page, int offset, Where where) {
   racy_read(&page.count, "page count", where);
   uses(&page.mapcount, false);
   return check_counts(page, offset);
+}
+
+// Requires: state_change is held. The counts first: who has a reference afterwards waits for us before it
+// changes a bit, and who had one before is counted. As posted it is the other way: who makes the page dirty
+// between the two, and lets go of it, is seen by neither (docs/errata.md).
+bool MayBeVolatile(const Frames& frames, const Page& page, int offset, Where where) {
+  if (Planted(Bug::kBitsBeforeCounts))
+    return LookAtBits(frames, page, where) && LookAtCounts(page, offset, where);
+  return LookAtCounts(page, offset, where) && LookAtBits(frames, page, where);
 }
 
 // page_set_volatile: what is potentially volatile, or volatile, or stable after all, says the platform.
@@ -189,11 +200,8 @@ void page_check_writable_slow(Frames& frames, Pfn pfn, int offset, Where where) 
   racy_change(page_writable_object(page), "PG_writable", where);
   if ((page.flags & PG_writable) == 0) {
     page.flags |= PG_writable;
-    racy_read(&page.count, "page count", where);
-    uses(&page.mapcount, false);
-    count_ok = check_counts(page, offset);
-    uses(&page.flags, false);
-    if (count_ok && check_bits(frames, page)) {
+    count_ok = LookAtCounts(page, offset, where);
+    if (count_ok && LookAtBits(frames, page, where)) {
       page_set_volatile(frames, pfn, true, where);
     } else {
       (void)page_set_stable_if_present(frames, pfn, where);

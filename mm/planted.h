@@ -39,9 +39,9 @@ enum class Bug : uint8_t {
   kStackGrowsTwice,       // expand_stack does not ask again under the lock.
   // Of page hinting: tests/planted/planted_hinting_test.cc.
   kNoDiscardList,          // A discarded frame is free at once (G65).
-  kSyncBeforeSplice,       // shrink_discards has the CPUs enabled first, and splices the list then.
   kUnmapLooksWithoutLock,  // page_unmap_all passes over ptes that are not present without their lock (G51).
   kMakeStableNoWait,       // page_make_stable does not wait for state_change.
+  kBitsBeforeCounts,       // check_bits is asked before check_counts, as posted.
   kOffsetByOne,            // check_counts takes one reference more for known.
   kWritableNotConfirmed,   // PG_writable is not looked at again when the writable pte is counted.
   kWritableResetWhileMapped,  // page_reset_writable does not look whether a pte maps the page.

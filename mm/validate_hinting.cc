@@ -60,7 +60,7 @@ class HintingChecker {
     };
     for (unsigned cpu = 0; cpu < NR_CPUS; ++cpu) {
       look(discarded.on_cpu(cpu));
-      if ((discarded.online() >> cpu & 1) == 0 && !discarded.on_cpu(cpu).empty()) {
+      if (discarded.is_dead(cpu) && !discarded.on_cpu(cpu).empty()) {
         Broken(Format("INV-D13: CPU %u is not online and has discarded frames", cpu));
       }
     }
