@@ -182,13 +182,19 @@ void Frames::Free(Pfn pfn, Page& page) {
     return discarded_->add(pfn);
   }
   page_set_unused(*this, pfn);
-  ToFreeList(pfn, page);
+  ToFreeList(pfn, page, FreeAs::kHot);
 }
 
-void Frames::ToFreeList(Pfn pfn, Page& page) {
+void Frames::ToFreeList(Pfn pfn, Page& page, FreeAs as) {
   Guard guard(zone_lock_);
-  page = FreshPage(0, free_head_);
-  free_head_ = pfn;
+  const bool last = as == FreeAs::kCold || free_head_ == kNoPfn;
+  page = FreshPage(0, last ? kNoPfn : free_head_);
+  if (last && free_head_ != kNoPfn) {
+    at(free_tail_).lru_next = pfn;
+  } else {
+    free_head_ = pfn;
+  }
+  if (last) free_tail_ = pfn;
   ++nr_free_;
 }
 
@@ -223,7 +229,7 @@ void Frames::free_discarded(Pfn pfn) {
   CHECK(page.count == 0 && (page.flags & PG_discarded) != 0);
   page.flags &= ~PG_discarded;
   page_set_unused(*this, pfn);
-  ToFreeList(pfn, page);
+  ToFreeList(pfn, page, FreeAs::kCold);
 }
 
 }  // namespace mm

@@ -130,13 +130,16 @@ class Frames {
   }
   std::byte* HostedBytes(Pfn pfn);
   const std::byte* PeekBytes(Pfn pfn) const;
-  void ToFreeList(Pfn pfn, Page& page);
+  // Which end: what the host has discarded is cold, and used again last (free_cold_page).
+  enum class FreeAs : uint8_t { kHot, kCold };
+  void ToFreeList(Pfn pfn, Page& page, FreeAs as);
 
   Lock<LockClass::kZoneLock> zone_lock_;
   uint32_t frame_count_;
   uint32_t fresh_ = 1;
   uint32_t nr_free_ = 0;
   Pfn free_head_ = kNoPfn;
+  Pfn free_tail_ = kNoPfn;
   LruLists lru_;
   Page* mem_map_;
   std::byte* arena_;

@@ -22,7 +22,7 @@ struct Untouched {
     EXPECT_EQ(w.host().stat().requests, stat.requests);
     EXPECT_EQ(w.host().stat().backed, stat.backed);
     EXPECT_EQ(w.host().stat().paged_in, stat.paged_in);
-    EXPECT_EQ(w.machine().vmstat.discard_faults, 0u);
+    EXPECT_EQ(w.machine().host->stat().discard_faults, 0u);
     EXPECT_EQ(w.machine().vmstat.pgpgin + w.machine().vmstat.pswpin, reads) << "nothing was read into memory";
   }
   HintedWorld& w;

@@ -19,7 +19,7 @@ class Scene : public HintedWorld {
 
   FilePtr Object(uint64_t pages) { return m().create_shmem("object", pages * kPage); }
   uint64_t requests() { return host().stat().requests; }
-  uint64_t faults() { return m().vmstat.discard_faults; }
+  uint64_t faults() { return m().host->stat().discard_faults; }
   uint32_t UsedSlots() { return m().swap->nr_slots() - m().swap->nr_free(); }
   bool Writable(Pfn pfn) { return (page(pfn).flags & PG_writable) != 0; }
   // The frame was taken out as discarded, and waits to be free.
