@@ -103,7 +103,8 @@ using FilePtr = std::shared_ptr<File>;
 Pfn find_get_page(Machine& machine, Mapping& mapping, Pgoff index, CacheLookup lookup = CacheLookup::kStable,
                   Where where = Where::current());
 // The first cached page of [*next, end) with a reference, or kNoPfn; *next is the index behind it then.
-Pfn find_get_next_page(Machine& machine, Mapping& mapping, Pgoff* next, Pgoff end);
+Pfn find_get_next_page(Machine& machine, Mapping& mapping, Pgoff* next, Pgoff end,
+                       CacheLookup lookup = CacheLookup::kStable);
 // Whether no page of [first, end) is cached or, of an object, in swap.
 bool holds_nothing(Mapping& mapping, Pgoff first, Pgoff end);
 // The same as find_get_page, locked, and still in the cache at that index.

@@ -127,13 +127,13 @@ Pfn find_get_page(Machine& machine, Mapping& mapping, Pgoff index, CacheLookup l
   return kNoPfn;
 }
 
-Pfn find_get_next_page(Machine& machine, Mapping& mapping, Pgoff* next, Pgoff end) {
+Pfn find_get_next_page(Machine& machine, Mapping& mapping, Pgoff* next, Pgoff end, CacheLookup lookup) {
   for (;;) {
     Pgoff index;
     const Pfn pfn = GetFirstPage(machine, mapping, *next, end, &index, Where::current());
     if (pfn == kNoPfn) return kNoPfn;
     *next = index + 1;
-    if (page_make_stable(machine.frames, pfn)) return pfn;
+    if (lookup == CacheLookup::kNoDiscard || page_make_stable(machine.frames, pfn)) return pfn;
     page_discard(machine, pfn);
   }
 }
@@ -472,7 +472,8 @@ SysResult<void> filemap_fdatawrite_range(Machine& machine, File& file, Pgoff fir
   SysResult<void> result;
   Pgoff next = first;
   for (;;) {
-    const Pfn pfn = find_get_next_page(machine, file.mapping, &next, end);
+    // What is written is dirty, and so stable; the states of the other pages are not its concern.
+    const Pfn pfn = find_get_next_page(machine, file.mapping, &next, end, CacheLookup::kNoDiscard);
     if (pfn == kNoPfn) return result;
     const SysResult<void> written = LockAndWrite(machine, file, pfn);
     machine.frames.put_page(pfn);

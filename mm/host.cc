@@ -71,7 +71,7 @@ Access Host::access(Pfn pfn, Write write) {
     case Access::kAfterPageIn: move(HostMove::kPageIn, pfn); break;
     case Access::kAfterBacking: move(HostMove::kBack, pfn); break;
     case Access::kAddressingException: return Access::kAddressingException;
-    case Access::kDiscardFault: return Access::kDiscardFault;
+    case Access::kDiscardFault: ++stat_.discard_faults; return Access::kDiscardFault;
     case Access::kData: break;
   }
   CHECK_MSG(write == Write::kNo || state != PageState::Vr || checks_volatile(),

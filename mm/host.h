@@ -46,6 +46,7 @@ struct HostStat {
   uint64_t paged_in = 0;
   uint64_t discarded = 0;  // volatile, and unchanged potentially volatile, pages dropped
   uint64_t taken_unused = 0;
+  uint64_t discard_faults = 0;  // accesses to discarded pages
 };
 
 class Host {

@@ -22,8 +22,7 @@ constexpr VmStatName kVmStatNames[] = {{"nr_anon_pages", &VmStat::nr_anon_pages}
                                        {"pgrefill", &VmStat::pgrefill},
                                        {"pgscan", &VmStat::pgscan},
                                        {"pgsteal", &VmStat::pgsteal},
-                                       {"allocstall", &VmStat::allocstall},
-                                       {"discard_faults", &VmStat::discard_faults}};
+                                       {"allocstall", &VmStat::allocstall}};
 static_assert(sizeof(VmStat) == std::size(kVmStatNames) * sizeof(uint64_t), "every counter has a name");
 
 }  // namespace

@@ -67,9 +67,8 @@ struct VmStat {
   uint64_t pgsteal = 0;        // and freed
   uint64_t pgactivate = 0;
   uint64_t pgdeactivate = 0;
-  uint64_t pgrefill = 0;        // pages of active lists that reclaim looked at
-  uint64_t allocstall = 0;      // allocations that had to make memory free first
-  uint64_t discard_faults = 0;  // accesses to pages that the host had discarded (page hinting)
+  uint64_t pgrefill = 0;    // pages of active lists that reclaim looked at
+  uint64_t allocstall = 0;  // allocations that had to make memory free first
 };
 
 // The counters by name, in the order of /proc/vmstat.

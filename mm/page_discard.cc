@@ -100,7 +100,6 @@ Pfn PageOfFrame(Frames& frames, Pfn pfn) {
 }  // namespace
 
 void do_discard_fault(Machine& machine, MmStruct& mm, Vaddr addr, Pfn pfn) {
-  ++machine.vmstat.discard_faults;
   if (machine.sem().discard_address == DiscardAddress::kVirtual) {
     const Pfn page = PageAt(mm, addr);
     if (page == kNoPfn) return;

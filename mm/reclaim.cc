@@ -66,7 +66,11 @@ Fate ShrinkPage(Machine& machine, Pfn pfn, Look look) {
       look == Look::kReferences ? CheckReferences(machine, pfn) : References::kReclaim;
   if (references == References::kActivate) return Fate::kActivate;
   if (references == References::kKeep) return Fate::kKeep;
-  if (PageAnon(page) && !page.swapcache() && !add_to_swap(machine, pfn)) return Fate::kActivate;
+  if (PageAnon(page) && !page.swapcache()) {
+    // Nobody's any more: another CPU has just taken it out of the swap cache, and holds the last reference.
+    if (page.mapcount == 0) return Fate::kKeep;
+    if (!add_to_swap(machine, pfn)) return Fate::kActivate;
+  }
   if (page_mapped(page)) {
     const SwapResult unmapped = try_to_unmap(machine, pfn);
     // INV-M10; a fault that takes no page lock may have mapped it again.

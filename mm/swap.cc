@@ -293,7 +293,9 @@ void free_page_and_swap_cache(Machine& machine, Pfn pfn) {
     try_to_free_swap(machine, pfn);
     unlock_page(machine.frames, page);
   }
-  machine.frames.put_page(pfn);
+  // An unmap tries to make the page volatile too, until 2009 (A6.5).
+  fault_lookup(machine) == CacheLookup::kStable ? page_cache_release(machine.frames, pfn)
+                                                : machine.frames.put_page(pfn);
 }
 
 SysResult<void> swap_writepage(Machine& machine, Pfn pfn) {

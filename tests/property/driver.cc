@@ -170,7 +170,7 @@ std::optional<Failure> RunCase(const Case& test, const Options& options) {
   for (std::vector<mm::Pfn>& pages : world.pins) mm::unpin_user_pages(*world.machine, pages);
   if (world.machine->host != nullptr) {
     g_progress.discarded += world.machine->host->stat().discarded;
-    g_progress.discard_faults += world.machine->vmstat.discard_faults;
+    g_progress.discard_faults += world.machine->host->stat().discard_faults;
   }
   return {};
 }

@@ -56,7 +56,7 @@ TEST(Scenario, G01_discard_and_reload) {
   ASSERT_TRUE(o.w.Take(pfn));
   ASSERT_EQ(o.w.state(pfn), Vz);
   EXPECT_BYTES(o.w.Load(o.p, o.shared, kPage), o.Disk(kPage));
-  EXPECT_EQ(o.w.machine().vmstat.discard_faults, 1u);
+  EXPECT_EQ(o.w.machine().host->stat().discard_faults, 1u);
   EXPECT_EQ(o.w.machine().vmstat.pgpgin, 2u) << "from disk again";
   const Pfn now = o.w.PfnAt(o.p, o.shared);
   EXPECT_NE(now, pfn) << "the discarded frame waits";
@@ -164,7 +164,7 @@ TEST(Scenario, G08_a_changed_page_is_paged_out) {
   EXPECT_EQ(o.w.state(pfn), Sp);
   EXPECT_BYTES(o.w.Load(o.p, o.of_object, 6), "stored");
   EXPECT_EQ(o.w.state(pfn), Sr);
-  EXPECT_EQ(o.w.machine().vmstat.discard_faults, 0u);
+  EXPECT_EQ(o.w.machine().host->stat().discard_faults, 0u);
 }
 
 TEST(Scenario, G09_a_clean_page_is_dropped) {
@@ -173,7 +173,7 @@ TEST(Scenario, G09_a_clean_page_is_dropped) {
   ASSERT_TRUE(o.w.Take(pfn));
   EXPECT_EQ(o.w.state(pfn), Vz);
   ASSERT_EQ(o.w.Store(o.p, o.of_object, "new"), Outcome::kOk);
-  EXPECT_EQ(o.w.machine().vmstat.discard_faults, 1u);
+  EXPECT_EQ(o.w.machine().host->stat().discard_faults, 1u);
   EXPECT_NE(o.w.PfnAt(o.p, o.of_object), pfn);
   EXPECT_BYTES(o.w.Load(o.p, o.of_object, 6), std::string("new\0\0\0", 6));
 }
