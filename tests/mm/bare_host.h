@@ -47,8 +47,11 @@ class BareHost {
   void LongAgo(Pfn touched_instead) {
     for (int i = 0; i < 64; ++i) (void)host_->access(touched_instead, Write::kNo);
   }
-  // The frame's bytes, by an access.
-  std::byte& Byte(Pfn pfn, size_t at = 0) { return frames.bytes(pfn)[at]; }
+  // A byte of the frame, by an access of the guest.
+  std::byte& Byte(Pfn pfn, size_t at = 0) {
+    EXPECT_EQ(host_->access(pfn, Write::kNo), Access::kData);
+    return frames.arena_bytes(pfn)[at];
+  }
 
   Frames frames;
 

@@ -211,7 +211,7 @@ TEST(DiscardedPages, IsRestored) {
   const std::vector<Pfn> pages = d.Queue(0, 3);
   d.list().restore_list(0, {});
   d.list().restore_list(1, {pages[0]});
-  d.list().restore_lists({pages[1]}, {pages[2]}, 0b10, 0b11);
+  d.list().restore_lists({pages[1]}, {pages[2]}, 0b10);
   EXPECT_EQ(d.list().size(), 3u);
   d.w.Check();
   d.Tick(1);

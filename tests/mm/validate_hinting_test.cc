@@ -86,7 +86,7 @@ TEST(ValidateHinting, TheListsOfDiscardedFrames) {
   const auto set = [&](std::vector<Pfn> own, std::vector<Pfn> gather) {
     return [&list, own, gather] {
       list.restore_list(1, own);
-      list.restore_lists(gather, {}, 0, 0b11);
+      list.restore_lists(gather, {}, 0);
     };
   };
   const auto mend = set(pages, {});
@@ -97,7 +97,12 @@ TEST(ValidateHinting, TheListsOfDiscardedFrames) {
   s.Expect(
       "INV-D12", "without its flag", [&] { s.page(pages[0]).flags = 0; },
       [&] { s.page(pages[0]).flags = PG_discarded; });
-  s.Expect("INV-D13", "of a CPU that is gone", [&] { list.restore_lists({}, {}, 0, 0b01); }, mend);
+  const auto unplug = [&] {
+    list.cpu_dead(1);
+    list.restore_list(0, {});
+    list.restore_list(1, pages);
+  };
+  s.Expect("INV-D13", "of a CPU that is gone", unplug, [&] { list.cpu_online(1); });
   s.ExpectState("INV-G10", "a frame of the list is unused already", pages[0], Uz, PG_discarded);
 }
 
