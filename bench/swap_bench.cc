@@ -119,6 +119,7 @@ class ListingSwap final : public mm::SwapDevice {
     return device_->WritePage(slot, page);
   }
   mm::PageSpan PlacePage(mm::SwpEntry slot) override { return device_->PlacePage(slot); }
+  void DropPage(mm::SwpEntry slot) override { device_->DropPage(slot); }
 
   std::vector<Move> moves;
 

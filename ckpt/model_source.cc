@@ -420,16 +420,21 @@ base::Result<void> ModelSource::ReadMmPage(mm::MmStruct& mm, uint64_t page, std:
     const base::Result<void> read = ReadSlot(mm::pte_to_swp_entry(*pte), out);
     return read ? read : std::unexpected(read.error().In(base::Format("page at %#llx", addr)));
   }
-  std::memcpy(out.data(), machine_.frames.bytes(mm::pte_pfn(*pte)), kPageSize);
-  return {};
+  const base::Result<void> read = ReadPage(mm::pte_pfn(*pte), out);
+  return read ? read : std::unexpected(read.error().In(base::Format("page at %#llx", addr)));
+}
+
+base::Result<void> ModelSource::ReadPage(mm::Pfn pfn, std::span<std::byte> out) const {
+  const auto read = mm::read_page_content(machine_, pfn, mm::PageSpan(out.data(), kPageSize));
+  return read ? base::Result<void>{}
+              : base::FailErrno(read.error().err, "read page %u", static_cast<uint32_t>(pfn));
 }
 
 // The slot's page: from the swap cache, which is newer, or from the device.
 base::Result<void> ModelSource::ReadSlot(mm::SwpEntry slot, std::span<std::byte> out) const {
   const mm::Pfn cached = machine_.swap->cached(slot);
   if (cached != mm::kNoPfn && machine_.frames.at(cached).uptodate()) {
-    std::memcpy(out.data(), machine_.frames.bytes(cached), kPageSize);
-    return {};
+    return ReadPage(cached, out);
   }
   const auto read = machine_.swap->device().ReadPage(slot, mm::PageSpan(out.data(), kPageSize));
   return read ? base::Result<void>{} : base::FailErrno(read.error().err, "read swap slot %u", slot);
@@ -439,7 +444,7 @@ base::Result<void> ModelSource::ReadFilePage(const mm::File& file, uint64_t inde
                                              std::span<std::byte> out) const {
   const auto cached = file.mapping.pages.find(index);
   if (cached != file.mapping.pages.end()) {
-    std::memcpy(out.data(), machine_.frames.bytes(cached->second), kPageSize);
+    return ReadPage(cached->second, out);
   } else if (const auto swapped = file.mapping.swapped.find(index); swapped != file.mapping.swapped.end()) {
     return ReadSlot(swapped->second, out);
   } else if (file.disk() == nullptr) {

@@ -77,6 +77,7 @@ const char* IrqName(Irq irq) {
     case Irq::kTimer: return "timer";
     case Irq::kIpi: return "ipi";
     case Irq::kEndOfIo: return "end-of-io";
+    case Irq::kHost: return "host";
     case Irq::kCount: break;
   }
   return "none";
@@ -92,10 +93,12 @@ const char* LockName(LockClass lock) {
     case LockClass::kISharedSem: return "i_shared_sem";
     case LockClass::kPageTableLock: return "page_table_lock";
     case LockClass::kPteChain: return "pte_chain_lock";
+    case LockClass::kStateChange: return "state_change";
     case LockClass::kTreeLock: return "tree_lock";
     case LockClass::kSwapLock: return "swap_lock";
     case LockClass::kLruLock: return "lru_lock";
     case LockClass::kZoneLock: return "zone lock";
+    case LockClass::kDiscardLock: return "discard list lock";
   }
   return "?";
 }
@@ -142,6 +145,7 @@ std::optional<Failure> Cpus::Run(std::span<const Job> jobs, Scheduler& scheduler
   points_ = 0;
   last_ = kNoCpu;
   done_ = false;
+  host_left_ = host_.most;
   for (size_t i = 0; i < jobs.size(); ++i) {
     Cpu& cpu = *cpus_[i];
     cpu.op = {jobs[i] ? OpKind::kBegin : OpKind::kIdle};
@@ -223,10 +227,39 @@ bool Cpus::MakeChoices() {
   return true;
 }
 
+void Cpus::AddHostMoves() {
+  if (host_left_ == 0) return;
+  for (uint8_t i = 0; i < cpus_.size(); ++i) {
+    const Op& op = cpus_[i]->op;
+    if (op.name != host_.name || !host_.may(op.object)) continue;
+    const auto same = [&](const auto& other) {
+      return other->op.name == op.name && other->op.object == op.object;
+    };
+    const auto first = std::ranges::find_if(cpus_, same);
+    if (first == cpus_.begin() + i) choices_.push_back({i, Irq::kHost});
+  }
+}
+
+// No point is passed, and who goes on afterwards is asked again: it preempts nobody.
+void Cpus::MoveHost() {
+  constexpr unsigned kHostCpu = NR_CPUS - 1;  // to the scheduler; no run of this many CPUs has a host
+  const void* object = cpus_[chosen_.cpu]->op.object;
+  --host_left_;
+  if (!trace_.empty() && trace_.back().choice.irq == Irq::kCount)
+    trace_.back().before = cpus_[trace_.back().choice.cpu]->op;
+  if (trace_.size() < kTraceMax) trace_.push_back({chosen_, 0, {}});
+  scheduler_->Uses(kHostCpu, object, true);
+  host_.act(object);
+}
+
 bool Cpus::Pick() {
-  if (!MakeChoices()) return false;
-  if (choices_.empty()) Fail(Failure::Kind::kDeadlock, "deadlock: every CPU waits\n" + Describe());
-  chosen_ = choices_[choices_.size() == 1 ? 0 : scheduler_->Choose(*this)];
+  do {
+    if (!MakeChoices()) return false;
+    if (choices_.empty()) Fail(Failure::Kind::kDeadlock, "deadlock: every CPU waits\n" + Describe());
+    AddHostMoves();
+    chosen_ = choices_[choices_.size() == 1 ? 0 : scheduler_->Choose(*this)];
+    if (chosen_.irq == Irq::kHost) MoveHost();
+  } while (chosen_.irq == Irq::kHost);
   return true;
 }
 

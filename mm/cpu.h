@@ -58,7 +58,8 @@ std::string PlaceOf(const Op& op);
 
 // ---- interrupts ----
 
-enum class Irq : uint8_t { kTimer, kIpi, kEndOfIo, kCount };
+// And, last, what is none: a move of the host underneath, which asks no CPU (set_host).
+enum class Irq : uint8_t { kTimer, kIpi, kEndOfIo, kHost, kCount };
 const char* IrqName(Irq irq);
 
 // ---- what a CPU holds ----
@@ -73,12 +74,14 @@ enum class LockClass : uint8_t {
   kISharedSem,     // i_shared_sem
   kPageTableLock,  // page_table_lock
   kPteChain,       // PG_chainlock
+  kStateChange,    // PG_state_change (page_states.h)
   // Innermost: only innermost ones are taken under them, and what is done under them is one step: no
   // point lies there.
   kTreeLock,  // of a page cache
   kSwapLock,
   kLruLock,
-  kZoneLock,  // of the free frames
+  kZoneLock,     // of the free frames
+  kDiscardLock,  // of the discarded frames (discard.h)
 };
 const char* LockName(LockClass lock);
 constexpr bool IsSleeping(LockClass lock) { return lock <= LockClass::kISharedSem; }
@@ -146,6 +149,16 @@ class Cpus {
   void set_points_max(uint64_t most) { points_max_ = most; }
   // The timer of each CPU: `tick` may run up to `most` times a run, whenever interrupts are enabled.
   void set_timer(std::function<void()> tick, unsigned most);
+  // A host underneath, as an adversary: whenever a CPU is about to do something to what is called `name`, and
+  // `may` says so of the object, the host may `act` on it first, up to `most` times a run. Both pass no
+  // points.
+  struct HostMoves {
+    const char* name = "";
+    std::function<bool(const void* object)> may;
+    std::function<void(const void* object)> act;
+    unsigned most = 0;
+  };
+  void set_host(HostMoves host) { host_ = std::move(host); }
 
   // What CPU `cpu` will do when it is chosen next.
   const Op& op(unsigned cpu) const;
@@ -182,6 +195,8 @@ class Cpus {
   void WaitForTurn();
   bool Pick();
   bool MakeChoices();
+  void AddHostMoves();
+  void MoveHost();
   void RunInterrupt(Irq irq);
   void Passed(const Op& op);
   void Record(Choice choice);
@@ -201,6 +216,8 @@ class Cpus {
   bool quit_ = false;
   std::function<void()> tick_;
   unsigned ticks_ = 0;
+  HostMoves host_;
+  unsigned host_left_ = 0;
   Trace trace_;
   bool trace_complete_ = true;
   std::optional<Failure> failure_;

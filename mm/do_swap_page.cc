@@ -14,14 +14,17 @@ bool MapSwapped(const Fault& f, Pfn pfn, SwpEntry entry) {
   bool write_left = f.is_write();
   // Before the new pte is counted and the entry given up: both are this fault's own.
   if (f.is_write() && reuse_swap_page(machine, pfn)) {
-    bits |= kPteDirty | maybe_mkwrite(f.vma);
+    bits |= machine.pte_dirty_bit() | maybe_mkwrite(f.vma);
     write_left = false;
   }
+  page_check_writable(f.frames(), pfn, mk_pte(pfn, bits), 2);
   ++f.mm.anon_rss;
   f.frames().get_page(pfn);
   page_add_anon_rmap(machine, pfn, f.vma, f.addr);
+  page_confirm_writable(f.frames(), pfn, mk_pte(pfn, bits));
   set_pte(*f.entry, mk_pte(pfn, bits));
   swap_free(machine, entry);
+  if ((f.vma.flags & VM_LOCKED) != 0) f.frames().at(pfn).flags |= PG_mlocked;
   if (vm_swap_full(machine) || (f.vma.flags & VM_LOCKED) != 0) try_to_free_swap(machine, pfn);
   return write_left;
 }
@@ -43,7 +46,7 @@ VmFault DoSwapPage(const Fault& f) {
   Machine& machine = f.machine();
   const SwpEntry entry = pte_to_swp_entry(f.orig);
   bool major = false;
-  const SysResult<Pfn> read = read_swap_cache(machine, entry, &major);
+  const SysResult<Pfn> read = read_swap_cache(machine, entry, &major, fault_lookup(machine));
   VmFault result = major ? VM_FAULT_MAJOR : VM_FAULT_MINOR;
   if (!read) return NotRead(f, entry, read.error().err);
   const Pfn pfn = *read;
@@ -51,7 +54,7 @@ VmFault DoSwapPage(const Fault& f) {
   lock_page(page);
   // Until it was locked the page could leave the swap cache, and its slot could come to hold something else.
   if ((!page.swapcache() || page.slot != entry) && !Planted(Bug::kSwapinNoCacheRecheck)) {
-    if (!Planted(Bug::kSwapinKeepsPageLock)) unlock_page(page);
+    if (!Planted(Bug::kSwapinKeepsPageLock)) unlock_page(f.frames(), page);
     machine.frames.put_page(pfn);
     return result;
   }
@@ -67,8 +70,8 @@ VmFault DoSwapPage(const Fault& f) {
   f.mm.page_table_lock.unlock();
   // A page that could not be read is of no use to anybody: the next fault tries the device again.
   if (!page.uptodate()) remove_swap_mapping(machine, pfn);
-  unlock_page(page);
-  machine.frames.put_page(pfn);
+  unlock_page(f.frames(), page);
+  page_cache_release(machine.frames, pfn);
   if (!write_left) return result;
   f.mm.page_table_lock.lock();
   if (!pte_present(*f.entry) || vm_normal_page(*f.entry) != pfn) {

@@ -30,7 +30,7 @@ VmFault CowBreak(const Fault& f, Pfn old_page) {
   }
   f.vma.anon_vma = true;
   if (source != kZeroPfn) {
-    uses(frames.bytes(source), false);
+    uses(frames.arena_bytes(source), false);
     frames.copy_page(copy, source);
   }
   frames.at(copy).flags |= PG_uptodate;
@@ -51,15 +51,20 @@ VmFault CowBreak(const Fault& f, Pfn old_page) {
   if (won) {
     if (order == CowRmapOrder::kBeforePte) drop_old_rmap();
     if (old_page == kNoPfn) ++f.mm.anon_rss;
+    const uint64_t bits = kPteYoung | machine.pte_dirty_bit() | maybe_mkwrite(f.vma) | ProtBits(f.vma);
+    page_check_writable(frames, copy, mk_pte(copy, bits), 2);
     ptep_get_and_clear(*f.entry);  // ptep_clear_flush: nobody goes on with the old page
     page_add_new_anon_rmap(machine, copy, f.vma, f.addr);
-    set_pte(*f.entry, mk_pte(copy, kPteYoung | kPteDirty | maybe_mkwrite(f.vma) | ProtBits(f.vma)));
+    set_pte(*f.entry, mk_pte(copy, bits));
     if (order == CowRmapOrder::kAfterPte) drop_old_rmap();
   }
   f.mm.page_table_lock.unlock();
   if (won && old_page != kNoPfn) frames.put_page(old_page);  // the pte's reference
   if (!won) frames.put_page(copy);
-  if (old_page != kNoPfn) free_page_and_swap_cache(machine, old_page);  // ours
+  if (old_page != kNoPfn) {
+    page_make_volatile(frames, old_page, 2);
+    free_page_and_swap_cache(machine, old_page);  // ours
+  }
   return won ? VM_FAULT_WRITE : VM_FAULT_MINOR;
 }
 
@@ -77,9 +82,17 @@ Locked LockForReuse(const Fault& f, Pfn pfn) {
   lock_page(page);
   f.mm.page_table_lock.lock();
   const bool same = *f.entry == f.orig;
-  if (!same) unlock_page(page);
+  if (!same) unlock_page(f.frames(), page);
   f.frames().put_page(pfn);
   return same ? Locked::kYes : Locked::kPteChanged;
+}
+
+// The host has discarded the page that the fault is about, to which there is a reference: the next fault
+// finds what is left. Requires: page_table_lock is held; it is released.
+VmFault Discarded(const Fault& f, Pfn pfn) {
+  f.mm.page_table_lock.unlock();
+  page_discard(f.machine(), pfn);
+  return VM_FAULT_MINOR;
 }
 
 }  // namespace
@@ -89,7 +102,7 @@ void DirtyAfterPte(Machine& machine, Pfn pfn) {
   if (!Planted(Bug::kDirtyBeforePte)) {
     lock_page(page);
     set_page_dirty(machine, pfn);
-    unlock_page(page);
+    unlock_page(machine.frames, page);
   }
   machine.frames.put_page(pfn);
 }
@@ -111,7 +124,7 @@ VmFault DoWpPage(const Fault& f) {
     if (locked == Locked::kNotAsked) reuse = true;
     if (locked == Locked::kYes) {
       reuse = reuse_swap_page(machine, old_page);
-      unlock_page(f.frames().at(old_page));
+      unlock_page(f.frames(), f.frames().at(old_page));
     }
   } else if (shared_writable) {
     if (Planted(Bug::kDirtyBeforePte)) set_page_dirty(machine, old_page);
@@ -119,13 +132,20 @@ VmFault DoWpPage(const Fault& f) {
     f.frames().get_page(dirty_page);
     reuse = true;
   }
+  if (dirty_page != kNoPfn && !page_make_stable(f.frames(), dirty_page)) return Discarded(f, dirty_page);
   if (reuse) {
-    ptep_set_bits(*f.entry, kPteYoung | kPteDirty | maybe_mkwrite(f.vma));
+    const uint64_t bits = kPteYoung | machine.pte_dirty_bit() | maybe_mkwrite(f.vma);
+    if (old_page != kNoPfn) page_check_writable(f.frames(), old_page, pte_set(f.orig, bits), 1);
+    ptep_set_bits(*f.entry, bits);
     f.mm.page_table_lock.unlock();
     if (dirty_page != kNoPfn) DirtyAfterPte(machine, dirty_page);
     return VM_FAULT_WRITE;
   }
-  if (old_page != kNoPfn) f.frames().get_page(old_page);
+  if (old_page != kNoPfn) {
+    f.frames().get_page(old_page);
+    const bool stable = Planted(Bug::kCopiesUnstable) || page_make_stable(f.frames(), old_page);
+    if (!stable) return Discarded(f, old_page);
+  }
   f.mm.page_table_lock.unlock();
   return CowBreak(f, old_page);
 }

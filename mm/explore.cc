@@ -6,6 +6,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "base/check.h"
 #include "base/random.h"
+#include "mm/page.h"
 
 namespace mm {
 namespace {
@@ -109,6 +110,7 @@ class Exhaustive : public Scheduler {
       goes_on = goes_on || choice.cpu == cpus.last();
     }
     const auto is_free = [&](const Choice& choice) {
+      if (choice.irq == Irq::kHost) return true;
       if (choice.irq != Irq::kCount) return !any_cpu;
       return !goes_on || choice.cpu == cpus.last();
     };
@@ -155,6 +157,10 @@ class Runner {
       : make_(make), options_(options), explored_(explored), cpus_(options.cpus) {
     cpus_.set_points_max(options.points_max);
     cpus_.set_timer(options.tick, options.ticks);
+    if (options.host_moves > 0) {
+      cpus_.set_host({kPageStateName, [this](const void* object) { return race_->HostMay(object); },
+                      [this](const void* object) { race_->HostMove(object); }, options.host_moves});
+    }
     for (unsigned i = 0; i < options.cpus; ++i) {
       jobs_.push_back([this, i] { race_->Run(i); });
     }

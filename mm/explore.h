@@ -2,8 +2,9 @@
 // or as many as wanted at random.
 //
 // A preemption is a switch away from a CPU that could go on; an interrupt that is taken while something else
-// could run counts as one. Switches away from a CPU that waits or has ended are free. So the bound limits how
-// often a schedule is unkind, not how long it is (Musuvathi and Qadeer, PLDI 2007).
+// could run counts as one, a move of the host does not. Switches away from a CPU that waits or has ended are
+// free. So the bound limits how often a schedule is unkind, not how long it is (Musuvathi and Qadeer, PLDI
+// 2007).
 //
 // Pruning (happens-before hashing with the remaining budget). Two operations on one object depend on each
 // other unless both only look (Op, uses()). A prefix of a run is summed up by a hash for each CPU over its
@@ -38,6 +39,10 @@ class Race {
   virtual std::optional<std::string> Check() = 0;
   // A hash of the state that the run ended in, for tests that compare searches.
   virtual uint64_t State() { return 0; }
+  // Whether the host underneath may do something to the page that `object` stands for (page_state_object);
+  // and does it.
+  virtual bool HostMay(const void* object) { return object == nullptr; }
+  virtual void HostMove(const void* object) { (void)object; }
 };
 using MakeRace = std::function<std::unique_ptr<Race>()>;
 
@@ -52,6 +57,7 @@ struct ExploreOptions {
   uint64_t points_max = 100'000;  // of one run
   unsigned ticks = 0;             // timer ticks that may come, on each CPU
   std::function<void()> tick = nullptr;
+  unsigned host_moves = 0;  // moves of the host, each before somebody looks at or changes that page's state
 };
 
 struct Explored {

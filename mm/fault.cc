@@ -32,10 +32,12 @@ VmFault DoAnonymousPage(const Fault& f) {
     f.frames().put_page(pfn);
     return VM_FAULT_MINOR;
   }
+  const uint64_t written = f.is_write() ? f.machine().pte_dirty_bit() | maybe_mkwrite(f.vma) : 0;
+  const Pte pte = mk_pte(pfn, kPteYoung | written | ProtBits(f.vma));
+  page_check_writable(f.frames(), pfn, pte, 2);
   ++f.mm.anon_rss;
   page_add_new_anon_rmap(f.machine(), pfn, f.vma, f.addr);
-  const uint64_t written = f.is_write() ? kPteDirty | maybe_mkwrite(f.vma) : 0;
-  set_pte(*f.entry, mk_pte(pfn, kPteYoung | written | ProtBits(f.vma)));
+  set_pte(*f.entry, pte);
   return VM_FAULT_MINOR;
 }
 
@@ -44,13 +46,14 @@ VmFault DoAnonymousPage(const Fault& f) {
 Pfn FilePage(const Fault& f, Pgoff index, VmFault* result) {
   File& file = *f.vma.file;
   const bool page_lock = f.machine().sem().truncate_race == TruncateRace::kPageLock;
+  const CacheLookup lookup = fault_lookup(f.machine());
   for (;;) {
     if (index >= file.size_pages()) {
       *result = VM_FAULT_SIGBUS;
       return kNoPfn;
     }
     bool major = false;
-    const SysResult<Pfn> read = read_cache_page(f.machine(), file, index, &major);
+    const SysResult<Pfn> read = read_cache_page(f.machine(), file, index, &major, lookup);
     if (!read) {
       *result = read.error().err == ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
       return kNoPfn;
@@ -58,11 +61,11 @@ Pfn FilePage(const Fault& f, Pgoff index, VmFault* result) {
     if (major) *result |= VM_FAULT_MAJOR;
     if (!page_lock) return *read;
     f.frames().put_page(*read);
-    const Pfn pfn = find_lock_page(f.machine(), file.mapping, index);
+    const Pfn pfn = find_lock_page(f.machine(), file.mapping, index, lookup);
     if (pfn == kNoPfn) continue;  // it was truncated or dropped meanwhile: look again
     if (Planted(Bug::kFaultIgnoresSize) || index < file.size_pages()) return pfn;
     drop_past_eof(f.machine(), file, pfn);
-    unlock_page(f.frames().at(pfn));
+    unlock_page(f.frames(), f.frames().at(pfn));
     f.frames().put_page(pfn);
   }
 }
@@ -70,9 +73,13 @@ Pfn FilePage(const Fault& f, Pgoff index, VmFault* result) {
 // Installs `pfn`, whose reference becomes the pte's, if the pte is still as the fault found it.
 bool InstallFilePage(const Fault& f, Pfn pfn, bool anon) {
   if (*f.entry != f.orig && !Planted(Bug::kFileFaultNoRecheck)) return false;
+  const bool looks = page_host_discards(f.frames()) && !Planted(Bug::kDiscardedNotLookedAt);
+  if (looks && page_is_discarded(f.frames().at(pfn))) return false;
   uint64_t bits = kPteYoung | ProtBits(f.vma);
-  if (f.is_write()) bits |= kPteDirty | maybe_mkwrite(f.vma);
+  if (f.is_write()) bits |= f.machine().pte_dirty_bit() | maybe_mkwrite(f.vma);
   if (!f.is_write() && f.vma.is_shared() && !vma_wants_writenotify(f.vma)) bits |= maybe_mkwrite(f.vma);
+  const Pte pte = mk_pte(pfn, bits);
+  page_check_writable(f.frames(), pfn, pte, 2);
   if (anon) {
     ++f.mm.anon_rss;
     page_add_new_anon_rmap(f.machine(), pfn, f.vma, f.addr);
@@ -80,7 +87,8 @@ bool InstallFilePage(const Fault& f, Pfn pfn, bool anon) {
     ++f.mm.file_rss;
     page_add_file_rmap(f.machine(), pfn, f.mm, f.addr);
   }
-  set_pte(*f.entry, mk_pte(pfn, bits));
+  page_confirm_writable(f.frames(), pfn, pte);
+  set_pte(*f.entry, pte);
   return true;
 }
 
@@ -102,7 +110,7 @@ VmFault ConvertForNonlinear(Machine& machine, Pfn pfn, bool is_locked) {
   if (!is_locked) lock_page(page);
   const SysResult<void> converted =
       page_is_chained(page) ? SysResult<void>() : page_convert_anon(machine, pfn);
-  if (!is_locked) unlock_page(page);
+  if (!is_locked) unlock_page(machine.frames, page);
   return converted ? 0 : VM_FAULT_OOM;
 }
 
@@ -111,7 +119,7 @@ void DropIfPastEof(const Fault& f, Pfn pfn) {
   Page& page = f.frames().at(pfn);
   lock_page(page);
   drop_past_eof(f.machine(), *f.vma.file, pfn);
-  unlock_page(page);
+  unlock_page(f.frames(), page);
 }
 
 // __do_fault: a missing page of a file or object, at page `index` of it. With TruncateRace::kPageLock
@@ -126,8 +134,14 @@ VmFault DoFault(const Fault& f, Pgoff index) {
     const uint64_t sequence = mapping.truncate_count;
     const Pfn cached = FilePage(f, index, &result);
     if (cached == kNoPfn) return result;
-    const Pfn page = anon ? EarlyCow(f, cached) : cached;
     const bool dirties = !anon && f.is_write();  // page_mkwrite
+    const bool needed = anon || dirties || (f.vma.flags & VM_LOCKED) != 0;
+    if (needed && !page_make_stable(f.frames(), cached)) {
+      if (page_lock) unlock_page(f.frames(), f.frames().at(cached));
+      page_discard(f.machine(), cached);
+      continue;
+    }
+    const Pfn page = anon ? EarlyCow(f, cached) : cached;
     if (dirties) {
       set_page_dirty(f.machine(), page);
       if (!page_lock) f.frames().get_page(page);
@@ -145,16 +159,23 @@ VmFault DoFault(const Fault& f, Pgoff index) {
       installed = !retry && InstallFilePage(f, page, anon);
     }
     if (page_lock) {
-      unlock_page(f.frames().at(cached));
+      // A minor fault changes no state. Others try with a reference of their own, for the pte's may go as
+      // soon as the page is unlocked; the posted patch has none.
+      const bool tries = installed && !anon && (dirties || (result & VM_FAULT_MAJOR) != 0);
+      if (tries && page_host_discards(f.frames())) f.frames().get_page(cached);
+      unlock_page_nocheck(f.frames().at(cached));
+      if (tries && page_host_discards(f.frames())) page_cache_release(f.frames(), cached);
     } else if (retry) {
       DropIfPastEof(f, cached);
     }
+    const bool discarded = !installed && (f.frames().at(cached).flags & PG_discarded) != 0;
     if (!installed) f.frames().put_page(page == kNoPfn ? cached : page);
+    if (discarded) cpu_relax();  // until its handler has taken it out of the cache
     if (dirties && !page_lock) {
       installed ? DirtyAfterPte(f.machine(), page) : f.frames().put_page(page);
     }
     if (failed != 0) return failed;
-    if (anon) f.frames().put_page(cached);
+    if (anon) page_cache_release(f.frames(), cached);
     if (!retry) return result | (anon ? VM_FAULT_WRITE : 0);
   }
 }
@@ -192,7 +213,7 @@ VmFault HandlePteFault(const Fault& f) {
     return VM_FAULT_MINOR;
   }
   if (f.is_write() && !pte_write(f.orig)) return DoWpPage(f);
-  ptep_set_bits(*f.entry, kPteYoung | (f.is_write() ? kPteDirty : 0));
+  ptep_set_bits(*f.entry, kPteYoung | (f.is_write() ? f.machine().pte_dirty_bit() : 0));
   f.mm.page_table_lock.unlock();
   return VM_FAULT_MINOR;
 }
@@ -242,7 +263,7 @@ void install_anon_page(Vma& vma, Vaddr addr, Pfn pfn, Shared share) {
     page.flags |= PG_uptodate;
     page_add_new_anon_rmap(mm.machine, pfn, vma, addr);
   }
-  set_pte(*entry, mk_pte(pfn, kPteYoung | kPteDirty | ProtBits(vma)));
+  set_pte(*entry, mk_pte(pfn, kPteYoung | mm.machine.pte_dirty_bit() | ProtBits(vma)));
 }
 
 void install_swap_entry(Vma& vma, Vaddr addr, SwpEntry entry) {
@@ -262,7 +283,9 @@ void make_writable(Vma& vma) {
     if (!pte_present(pte) || vm_normal_page(pte) == kNoPfn) return;
     const Page& page = frames.at(pte_pfn(pte));
     const bool alone = page.mapcount == 1 && page_swapcount(vma.mm->machine, page) == 0;
-    if (PageAnon(page) && alone && pte_dirty(pte)) ptep_set_bits(pte, kPteWrite);
+    if (!PageAnon(page) || !alone || !(pte_dirty(pte) || vma.mm->machine.key_dirty())) return;
+    page_check_writable(vma.mm->machine.frames, pte_pfn(pte), pte_set(pte, kPteWrite), 1);
+    ptep_set_bits(pte, kPteWrite);
   });
 }
 

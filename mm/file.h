@@ -45,6 +45,7 @@ struct Mapping {
   SharedSem i_shared_sem;
   Lock<LockClass::kTreeLock> tree_lock;  // pages, swapped
   uint64_t truncate_count = 0;           // 2.6.11's guard of faults against truncates
+  bool mlocked = false;                  // page hinting: a vma of it was locked; for good (seed 001)
 };
 
 enum class FileKind : uint8_t { kRegular, kShmem, kDevZero };
@@ -97,14 +98,18 @@ using FilePtr = std::shared_ptr<File>;
 
 // ---- page cache (filemap.cc) ----
 
-// The cached page with a reference taken, or kNoPfn.
-Pfn find_get_page(Machine& machine, Mapping& mapping, Pgoff index, Where where = Where::current());
+// The cached page with a reference taken, or kNoPfn. It is stable until the reference is dropped, and a page
+// that the host has discarded is taken out of the cache first (A7); not with CacheLookup::kNoDiscard.
+Pfn find_get_page(Machine& machine, Mapping& mapping, Pgoff index, CacheLookup lookup = CacheLookup::kStable,
+                  Where where = Where::current());
 // The first cached page of [*next, end) with a reference, or kNoPfn; *next is the index behind it then.
-Pfn find_get_next_page(Machine& machine, Mapping& mapping, Pgoff* next, Pgoff end);
+Pfn find_get_next_page(Machine& machine, Mapping& mapping, Pgoff* next, Pgoff end,
+                       CacheLookup lookup = CacheLookup::kStable);
 // Whether no page of [first, end) is cached or, of an object, in swap.
 bool holds_nothing(Mapping& mapping, Pgoff first, Pgoff end);
 // The same as find_get_page, locked, and still in the cache at that index.
-Pfn find_lock_page(Machine& machine, Mapping& mapping, Pgoff index);
+Pfn find_lock_page(Machine& machine, Mapping& mapping, Pgoff index,
+                   CacheLookup lookup = CacheLookup::kStable);
 // Puts a locked page that is in no cache into this one; the cache takes a reference of its own. false: the
 // cache, or swap, has a page of that index already.
 bool add_to_page_cache(Machine& machine, Mapping& mapping, Pgoff index, Pfn pfn);
@@ -114,6 +119,8 @@ void remove_from_page_cache(Machine& machine, Pfn pfn);
 // The same if nobody but the cache and the caller knows of the page and it is clean (INV-M14): looked at
 // where no lookup can come between.
 bool remove_mapping(Machine& machine, Pfn pfn);
+// The same for a page that the host has discarded (page_discard): PG_discarded is set and stays so.
+void discard_from_page_cache(Machine& machine, Pfn pfn);
 // Takes a locked page of an object out of its cache, and has the object name `slot` for it instead; false
 // when somebody but the cache and the caller knows of the page.
 bool shmem_to_swap(Machine& machine, Pfn pfn, uint32_t slot);
@@ -131,7 +138,8 @@ void set_page_writeback(Machine& machine, Pfn pfn);
 void end_page_writeback(Machine& machine, Pfn pfn);
 // The page with a reference, up to date, read from disk (or made, for shmem) if it is not cached.
 // ENOMEM or EIO. Does not look at i_size. *major is set when the disk was read.
-SysResult<Pfn> read_cache_page(Machine& machine, File& file, Pgoff index, bool* major = nullptr);
+SysResult<Pfn> read_cache_page(Machine& machine, File& file, Pgoff index, bool* major = nullptr,
+                               CacheLookup lookup = CacheLookup::kStable);
 void set_page_dirty(Machine& machine, Pfn pfn, Where where = Where::current());
 
 // read(2), write(2) at an offset. read stops at the end of the file. write extends it, stops at

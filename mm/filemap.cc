@@ -30,7 +30,7 @@ SysResult<void> LockAndWrite(Machine& machine, File& file, Pfn pfn) {
   wait_on_page_writeback(page);
   // Unless it was truncated while we waited for the lock.
   if (FileMapping(page) == &file.mapping) written = writepage(machine, file, pfn);
-  unlock_page(page);
+  unlock_page(machine.frames, page);
   wait_on_page_writeback(page);
   return written;
 }
@@ -60,13 +60,16 @@ SysResult<void> writepage(Machine& machine, File& file, Pfn pfn) {
   racy_change(&page.flags, "PG_dirty");
   ClearPageDirty(machine, page);
   set_page_writeback(machine, pfn);
+  if (page_host_discards(machine.frames)) page.flags |= PG_private;  // writing makes buffer heads
   uses(machine.frames.bytes(pfn), false);
   uses(file.disk(), true);
   const SysResult<void> written = file.disk()->WritePage(page.index, SpanOf(machine, pfn));
   end_of_io([&machine, pfn] { end_page_writeback(machine, pfn); });
   if (written) {
     ++machine.vmstat.pgpgout;
+    page.flags &= ~PG_error;
   } else {
+    page.flags |= PG_error;
     set_page_dirty(machine, pfn);
   }
   return written;
@@ -82,7 +85,7 @@ void zero_cached(Machine& machine, File& file, Pgoff index, size_t from, size_t 
   if (pfn == kNoPfn) return;
   uses(machine.frames.bytes(pfn), true);
   std::memset(machine.frames.bytes(pfn) + from, 0, to - from);
-  unlock_page(machine.frames.at(pfn));
+  unlock_page(machine.frames, machine.frames.at(pfn));
   machine.frames.put_page(pfn);
 }
 
@@ -99,23 +102,40 @@ void end_page_writeback(Machine& machine, Pfn pfn) {
   page.flags &= ~PG_writeback;
   uses(&machine.nr_writeback, true);
   --machine.nr_writeback;
+  page_make_volatile(machine.frames, pfn, 1);
 }
 
-Pfn find_get_page(Machine& machine, Mapping& mapping, Pgoff index, Where where) {
+namespace {
+
+// The first cached page of [first, end), with a reference.
+Pfn GetFirstPage(Machine& machine, Mapping& mapping, Pgoff first, Pgoff end, Pgoff* index, Where where) {
   Guard guard(mapping.tree_lock, where);
-  const auto found = mapping.pages.find(index);
-  if (found == mapping.pages.end()) return kNoPfn;
+  const auto found = mapping.pages.lower_bound(first);
+  if (found == mapping.pages.end() || found->first >= end) return kNoPfn;
   machine.frames.get_page(found->second);
+  *index = found->first;
   return found->second;
 }
 
-Pfn find_get_next_page(Machine& machine, Mapping& mapping, Pgoff* next, Pgoff end) {
-  Guard guard(mapping.tree_lock);
-  const auto found = mapping.pages.lower_bound(*next);
-  if (found == mapping.pages.end() || found->first >= end) return kNoPfn;
-  *next = found->first + 1;
-  machine.frames.get_page(found->second);
-  return found->second;
+}  // namespace
+
+Pfn find_get_page(Machine& machine, Mapping& mapping, Pgoff index, CacheLookup lookup, Where where) {
+  Pgoff at;
+  const Pfn pfn = GetFirstPage(machine, mapping, index, index + 1, &at, where);
+  if (pfn == kNoPfn || lookup == CacheLookup::kNoDiscard || page_make_stable(machine.frames, pfn)) return pfn;
+  page_discard(machine, pfn);
+  return kNoPfn;
+}
+
+Pfn find_get_next_page(Machine& machine, Mapping& mapping, Pgoff* next, Pgoff end, CacheLookup lookup) {
+  for (;;) {
+    Pgoff index;
+    const Pfn pfn = GetFirstPage(machine, mapping, *next, end, &index, Where::current());
+    if (pfn == kNoPfn) return kNoPfn;
+    *next = index + 1;
+    if (lookup == CacheLookup::kNoDiscard || page_make_stable(machine.frames, pfn)) return pfn;
+    page_discard(machine, pfn);
+  }
 }
 
 bool holds_nothing(Mapping& mapping, Pgoff first, Pgoff end) {
@@ -126,13 +146,13 @@ bool holds_nothing(Mapping& mapping, Pgoff first, Pgoff end) {
          (slot == mapping.swapped.end() || slot->first >= end);
 }
 
-Pfn find_lock_page(Machine& machine, Mapping& mapping, Pgoff index) {
+Pfn find_lock_page(Machine& machine, Mapping& mapping, Pgoff index, CacheLookup lookup) {
   for (;;) {
-    const Pfn pfn = find_get_page(machine, mapping, index);
+    const Pfn pfn = find_get_page(machine, mapping, index, lookup);
     if (pfn == kNoPfn) return kNoPfn;
     lock_page(machine.frames.at(pfn));
     if (InCacheAt(machine.frames.at(pfn), mapping, index)) return pfn;
-    unlock_page(machine.frames.at(pfn));
+    unlock_page(machine.frames, machine.frames.at(pfn));
     machine.frames.put_page(pfn);
   }
 }
@@ -157,6 +177,7 @@ void delete_from_page_cache(Machine& machine, Mapping& mapping, Pfn pfn) {
   uses(&page.mapping_word, true);
   ClearPageDirty(machine, page);
   CHECK(mapping.pages.erase(page.index) == 1);
+  page.flags &= ~PG_private;
   page.mapping_word = 0;
 }
 
@@ -175,6 +196,17 @@ bool add_to_page_cache(Machine& machine, Mapping& mapping, Pgoff index, Pfn pfn)
 void remove_from_page_cache(Machine& machine, Pfn pfn) {
   Mapping* mapping = FileMapping(machine.frames.at(pfn));
   CHECK(mapping != nullptr);
+  page_begin_removal(machine.frames, pfn);
+  {
+    Guard guard(mapping->tree_lock);
+    delete_from_page_cache(machine, *mapping, pfn);
+  }
+  page_end_removal(machine.frames, pfn);
+  machine.frames.put_page(pfn);
+}
+
+void discard_from_page_cache(Machine& machine, Pfn pfn) {
+  Mapping* mapping = FileMapping(machine.frames.at(pfn));
   {
     Guard guard(mapping->tree_lock);
     delete_from_page_cache(machine, *mapping, pfn);
@@ -194,6 +226,7 @@ bool remove_mapping(Machine& machine, Pfn pfn) {
     if (used || page.dirty() || (page.flags & PG_writeback) != 0) return false;
     delete_from_page_cache(machine, *mapping, pfn);
   }
+  page_end_removal(machine.frames, pfn);
   machine.frames.put_page(pfn);
   return true;
 }
@@ -249,6 +282,9 @@ void set_page_dirty(Machine& machine, Pfn pfn, Where where) {
   Page& page = machine.frames.at(pfn);
   racy_change(&page.flags, "PG_dirty", where);
   if (page.dirty()) return;
+  if (page_host_discards(machine.frames)) [[unlikely]]
+    CHECK_MSG(UsageOf(machine.host->state(pfn)) == Usage::kStable,
+              "INV-V5: a page that is not stable gets dirty");
   page.flags |= PG_dirty;
   const Mapping* mapping = FileMapping(page);
   if (mapping != nullptr) ++machine.vmstat.nr_dirty;
@@ -264,7 +300,7 @@ bool WaitUptodate(Machine& machine, Mapping& mapping, Pgoff index, Pfn pfn) {
   if (page.uptodate()) return true;
   lock_page(page);
   const bool usable = InCacheAt(page, mapping, index) && page.uptodate();
-  unlock_page(page);
+  unlock_page(machine.frames, page);
   return usable;
 }
 
@@ -275,7 +311,7 @@ Pfn NewCachePage(Machine& machine, File& file, Pgoff index, bool* again) {
   lock_page(machine.frames.at(pfn));
   if (add_to_page_cache(machine, file.mapping, index, pfn)) return pfn;
   *again = true;
-  unlock_page(machine.frames.at(pfn));
+  unlock_page(machine.frames, machine.frames.at(pfn));
   machine.frames.put_page(pfn);
   return kNoPfn;
 }
@@ -311,7 +347,7 @@ SysResult<Pfn> BringIn(Machine& machine, File& file, Pgoff index, bool* major) {
   if (file.disk() != nullptr) {
     if (const SysResult<void> read = ReadFromDisk(machine, file, index, pfn); !read) {
       remove_from_page_cache(machine, pfn);
-      unlock_page(page);
+      unlock_page(machine.frames, page);
       machine.frames.put_page(pfn);
       return std::unexpected(read.error());
     }
@@ -319,15 +355,15 @@ SysResult<Pfn> BringIn(Machine& machine, File& file, Pgoff index, bool* major) {
     if (major != nullptr) *major = true;
   }
   page.flags |= PG_uptodate;
-  unlock_page(page);
+  unlock_page(machine.frames, page);
   return pfn;
 }
 
 }  // namespace
 
-SysResult<Pfn> read_cache_page(Machine& machine, File& file, Pgoff index, bool* major) {
+SysResult<Pfn> read_cache_page(Machine& machine, File& file, Pgoff index, bool* major, CacheLookup lookup) {
   for (;;) {
-    const Pfn cached = find_get_page(machine, file.mapping, index);
+    const Pfn cached = find_get_page(machine, file.mapping, index, lookup);
     if (cached != kNoPfn) {
       if (WaitUptodate(machine, file.mapping, index, cached)) return cached;
       machine.frames.put_page(cached);
@@ -364,7 +400,7 @@ SysResult<uint64_t> generic_file_read(Machine& machine, File& file, uint64_t off
       if (at >= now) {
         lock_page(machine.frames.at(*pfn));
         drop_past_eof(machine, file, *pfn);
-        unlock_page(machine.frames.at(*pfn));
+        unlock_page(machine.frames, machine.frames.at(*pfn));
         machine.frames.put_page(*pfn);
         return std::min(done, length);
       }
@@ -373,7 +409,7 @@ SysResult<uint64_t> generic_file_read(Machine& machine, File& file, uint64_t off
     uses(machine.frames.bytes(*pfn), false);
     std::memcpy(out.data() + done, machine.frames.bytes(*pfn) + in_page, piece);
     mark_page_accessed(machine, *pfn);
-    machine.frames.put_page(*pfn);
+    page_cache_release(machine.frames, *pfn);
     done += piece;
   }
   return done;
@@ -387,7 +423,7 @@ SysResult<Pfn> PageForWrite(Machine& machine, File& file, Pgoff index) {
     const Pfn pfn = SYS_TRY(read_cache_page(machine, file, index));
     lock_page(machine.frames.at(pfn));
     if (InCacheAt(machine.frames.at(pfn), file.mapping, index)) return pfn;
-    unlock_page(machine.frames.at(pfn));
+    unlock_page(machine.frames, machine.frames.at(pfn));
     machine.frames.put_page(pfn);
   }
 }
@@ -420,12 +456,13 @@ SysResult<uint64_t> generic_file_write(Machine& machine, File& file, uint64_t of
     uses(machine.frames.bytes(*pfn), true);
     std::memcpy(machine.frames.bytes(*pfn) + in_page, in.data() + done, piece);
     set_page_dirty(machine, *pfn);
+    if (page_host_discards(machine.frames)) machine.frames.at(*pfn).flags |= PG_private;
     done += piece;
     // Before the page is unlocked: who locks it then finds it inside the file.
     if (offset + done > file.i_size) file.i_size_write(offset + done);
-    unlock_page(machine.frames.at(*pfn));
+    unlock_page(machine.frames, machine.frames.at(*pfn));
     mark_page_accessed(machine, *pfn);
-    machine.frames.put_page(*pfn);
+    page_cache_release(machine.frames, *pfn);
   }
   return done;
 }
@@ -435,7 +472,8 @@ SysResult<void> filemap_fdatawrite_range(Machine& machine, File& file, Pgoff fir
   SysResult<void> result;
   Pgoff next = first;
   for (;;) {
-    const Pfn pfn = find_get_next_page(machine, file.mapping, &next, end);
+    // What is written is dirty, and so stable; the states of the other pages are not its concern.
+    const Pfn pfn = find_get_next_page(machine, file.mapping, &next, end, CacheLookup::kNoDiscard);
     if (pfn == kNoPfn) return result;
     const SysResult<void> written = LockAndWrite(machine, file, pfn);
     machine.frames.put_page(pfn);

@@ -51,6 +51,19 @@ inline bool IsModified(const Machine& machine, bool has_file, Pfn pfn) {
   return FileMapping(page) == nullptr;
 }
 
+// Whether who asks for the page needs its bytes, or needs it to stay: not a dump of a page that it will find
+// to be clean (C40).
+bool MustBeStable(const Vma& vma, Pfn pfn, unsigned flags) {
+  Machine& machine = vma.mm->machine;
+  if (!page_host_discards(machine.frames) || pfn == kZeroPfn) return false;
+  if ((flags & FOLL_DUMP) != 0) return IsModified(machine, vma.file != nullptr, pfn);
+  if ((vma.flags & VM_LOCKED) != 0) {
+    machine.frames.at(pfn).flags |= PG_mlocked;
+    return true;
+  }
+  return (flags & FOLL_GET) != 0;
+}
+
 }  // namespace
 
 const Mapping* page_mapping(const Machine& machine, const Page& page) {
@@ -59,7 +72,7 @@ const Mapping* page_mapping(const Machine& machine, const Page& page) {
 }
 
 Followed follow_page(Vma& vma, Vaddr addr, unsigned flags) {
-  Guard guard(vma.mm->page_table_lock);
+  UnlockableGuard guard(vma.mm->page_table_lock);
   Machine& machine = vma.mm->machine;
   Pte* entry = vma.mm->pgtable.find(addr);
   if (entry == nullptr) {
@@ -80,6 +93,14 @@ Followed follow_page(Vma& vma, Vaddr addr, unsigned flags) {
     pfn = kZeroPfn;
   }
   if ((flags & FOLL_GET) != 0) machine.frames.get_page(pfn);
+  if (MustBeStable(vma, pfn, flags) && !page_make_stable(machine.frames, pfn)) {
+    // page_discard consumes a reference, which FOLL_GET has taken.
+    const bool takes = machine.sem().locked_discard_ref == LockedDiscardRef::kTaken;
+    if ((flags & FOLL_GET) == 0 && takes) machine.frames.get_page(pfn);
+    guard.Unlock();
+    page_discard(machine, pfn);
+    return kNullPage;
+  }
   if ((flags & FOLL_TOUCH) != 0) {
     if ((flags & FOLL_WRITE) != 0 && !pte_dirty(pte) && !machine.frames.at(pfn).dirty())
       set_page_dirty(machine, pfn);

@@ -8,11 +8,29 @@
 namespace mm {
 namespace {
 
+// What the discard handler, which is at work on the page of a pte, will leave of it (A9).
+Pte PteOfDiscarded(Machine& machine, const Vma& vma, Vaddr addr, Pfn pfn) {
+  const Page& page = machine.frames.at(pfn);
+  if (PageAnon(page)) {
+    // RemovalFlag::kTransient: a page that merely left the swap cache is taken for discarded, and its slot is
+    // none any more.
+    if (page.slot != kNoSlot) swap_duplicate(machine, page.slot);
+    return swp_entry_to_pte(page.slot);
+  }
+  const bool linear = page.index == linear_page_index(vma, addr);
+  const bool keeps = machine.sem().discard_nonlinear == DiscardNonlinear::kFilePte;
+  return linear || !keeps ? Pte{} : pgoff_to_pte(page.index);
+}
+
 // copy_one_pte. `source` may lose its write bit.
 Pte CopyOnePte(MmStruct& parent, MmStruct& child, const Vma& vma, Vaddr addr, Pte& source) {
   Machine& machine = parent.machine;
   if (pte_swap(source)) swap_duplicate(machine, pte_to_swp_entry(source));
   if (!pte_present(source)) return source;
+  if (page_host_discards(machine.frames) && vm_normal_page(source) != kNoPfn &&
+      page_is_discarded(machine.frames.at(pte_pfn(source)))) {
+    return PteOfDiscarded(machine, vma, addr, pte_pfn(source));
+  }
   if (is_cow_mapping(vma.flags)) ptep_clear_bits(source, kPteWrite);  // ptep_set_wrprotect
   Pte pte = source;
   if (vma.is_shared()) pte = pte_clear_bits(pte, kPteDirty);

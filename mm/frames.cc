@@ -4,6 +4,9 @@
 
 #include <cstring>
 
+#include "mm/discard.h"
+#include "mm/host.h"
+
 namespace mm {
 namespace {
 
@@ -121,6 +124,10 @@ void Frames::lru_move(Pfn pfn, uint32_t clear, uint32_t set, Where where) {
   const bool listed = (page.flags & PG_lru) != 0;
   if (listed) lru_.del(mem_map_, pfn);
   page.flags = (page.flags & ~clear) | set;
+  if ((page.flags & PG_discarded) != 0) {
+    page.flags &= ~PG_active;  // INV-D10
+    return;
+  }
   if (listed) lru_.add(mem_map_, pfn);
 }
 
@@ -137,6 +144,7 @@ Pfn Frames::alloc_page(Fill fill, Where where) {
   Pfn pfn = kNoPfn;
   const bool used = Take(&pfn, where);
   if (pfn == kNoPfn) return kNoPfn;
+  page_set_stable(*this, pfn);
   if (used && fill == Fill::kZero) clear_page(pfn);
   return pfn;
 }
@@ -168,10 +176,60 @@ void Frames::Free(Pfn pfn, Page& page) {
   CHECK_MSG(page.mapcount == 0 && !page.locked() && pfn != kZeroPfn && FileMapping(page) == nullptr &&
                 page.rmap == 0 && !page.swapcache(),
             base::Format("free of page %u in use", static_cast<uint32_t>(pfn)));
+  if ((page.flags & PG_discarded) != 0) {
+    page = FreshPage(0, kNoPfn);
+    page.flags = PG_discarded;
+    return discarded_->add(pfn);
+  }
+  page_set_unused(*this, pfn);
+  ToFreeList(pfn, page, FreeAs::kHot);
+}
+
+void Frames::ToFreeList(Pfn pfn, Page& page, FreeAs as) {
   Guard guard(zone_lock_);
-  page = FreshPage(0, free_head_);
-  free_head_ = pfn;
+  const bool last = as == FreeAs::kCold || free_head_ == kNoPfn;
+  page = FreshPage(0, last ? kNoPfn : free_head_);
+  if (last && free_head_ != kNoPfn) {
+    at(free_tail_).lru_next = pfn;
+  } else {
+    free_head_ = pfn;
+  }
+  if (last) free_tail_ = pfn;
   ++nr_free_;
+}
+
+// ---- with a host ----
+
+void GiveBackPage(std::byte* page) {
+  if (madvise(page, kPageSize, MADV_DONTNEED) != 0) std::memset(page, 0, kPageSize);
+}
+
+void Frames::set_host(Host* host, DiscardedPages* discarded) {
+  CHECK(fresh_ == 1);  // before the first frame is used
+  host_ = host;
+  discarded_ = discarded;
+  host_discards_ = host != nullptr && host->discards();
+  // Memory is given back by the page.
+  if (host != nullptr) (void)madvise(arena_, ArenaBytes(frame_count_), MADV_NOHUGEPAGE);
+}
+
+std::byte* Frames::HostedBytes(Pfn pfn) {
+  const Access access = host_->access(pfn, Write::kNo);
+  // INV-V11: what the kernel touches it has made stable.
+  CHECK_MSG(access == Access::kData && UsageOf(host_->state(pfn)) == Usage::kStable,
+            base::Format("the kernel touches page %u, which is %s", static_cast<uint32_t>(pfn),
+                         PageStateName(host_->state(pfn))));
+  return arena_bytes(pfn);
+}
+
+const std::byte* Frames::PeekBytes(Pfn pfn) const { return host_->peek(pfn); }
+
+void Frames::free_discarded(Pfn pfn) {
+  Page& page = at(pfn);
+  CHECK(page.count == 0 && (page.flags & PG_discarded) != 0);
+  page.flags &= ~PG_discarded;
+  page_set_unused(*this, pfn);
+  ToFreeList(pfn, page, FreeAs::kCold);
 }
 
 }  // namespace mm

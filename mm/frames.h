@@ -18,7 +18,14 @@
 
 namespace mm {
 
+class DiscardedPages;
+class Host;
+
 enum class Fill : uint8_t { kZero, kUninitialized };
+
+// Gives the memory behind a page of an arena back to the operating system. Private memory reads as zero
+// afterwards.
+void GiveBackPage(std::byte* page);
 
 class Frames {
  public:
@@ -40,7 +47,8 @@ class Frames {
   void copy_page(Pfn to, Pfn from);
   // Begins to fetch what copy_page will read first of a page that is likely to be copied next.
   void prefetch_source(Pfn from) const {
-    for (size_t line = 0; line < kPrefetchBytes; line += kLineSize) __builtin_prefetch(bytes(from) + line);
+    for (size_t line = 0; line < kPrefetchBytes; line += kLineSize)
+      __builtin_prefetch(arena_bytes(from) + line);
   }
   void get_page(Pfn pfn, Where where = Where::current()) {
     Page& page = at(pfn);
@@ -66,13 +74,26 @@ class Frames {
 
   Page& at(Pfn pfn) { return mem_map_[Check(pfn)]; }
   const Page& at(Pfn pfn) const { return mem_map_[Check(pfn)]; }
-  std::byte* bytes(Pfn pfn) { return arena_ + size_t{Check(pfn)} * kPageSize; }
-  const std::byte* bytes(Pfn pfn) const { return arena_ + size_t{Check(pfn)} * kPageSize; }
+  Pfn pfn_of(const Page& page) const { return Pfn{static_cast<uint32_t>(&page - mem_map_)}; }
+  // A page's bytes, for the kernel to use: an access, which the host backs or pages in. Good until the next
+  // scheduling point. CHECK: the page is stable (INV-G11, INV-V11).
+  std::byte* bytes(Pfn pfn) { return host_ == nullptr ? arena_bytes(pfn) : HostedBytes(pfn); }
+  // The same without an access: nothing changes. Zeros where a page is gone.
+  const std::byte* bytes(Pfn pfn) const { return host_ == nullptr ? arena_bytes(pfn) : PeekBytes(pfn); }
+  // Where the bytes are while the frame is resident.
+  std::byte* arena_bytes(Pfn pfn) const { return arena_ + size_t{Check(pfn)} * kPageSize; }
+
+  // The host underneath, and where frames go that it has discarded; nullptr: there is none.
+  void set_host(Host* host, DiscardedPages* discarded);
+  Host* host() const { return host_; }
+  bool host_discards() const { return host_discards_; }
+  // The end of a frame that was put off (discard.h). Requires: count 0, and not on the free list.
+  void free_discarded(Pfn pfn);
 
   // A page is on a list from lru_add to lru_del, or until its frame is freed.
   void lru_add(Pfn pfn, Where where = Where::current()) {
     Guard guard(lru_lock, where);
-    lru_.add(mem_map_, pfn);
+    if ((at(pfn).flags & PG_discarded) == 0) lru_.add(mem_map_, pfn);  // INV-D10
   }
   void lru_del(Pfn pfn, Where where = Where::current()) {
     Guard guard(lru_lock, where);
@@ -105,17 +126,26 @@ class Frames {
   void Free(Pfn pfn, Page& page);
   // The bytes of the frame that is handed out next; `otherwise` where that is a fresh one.
   const std::byte* NextFree(const std::byte* otherwise) const {
-    return free_head_ == kNoPfn ? otherwise : bytes(free_head_);
+    return free_head_ == kNoPfn ? otherwise : arena_bytes(free_head_);
   }
+  std::byte* HostedBytes(Pfn pfn);
+  const std::byte* PeekBytes(Pfn pfn) const;
+  // Which end: what the host has discarded is cold, and used again last (free_cold_page).
+  enum class FreeAs : uint8_t { kHot, kCold };
+  void ToFreeList(Pfn pfn, Page& page, FreeAs as);
 
   Lock<LockClass::kZoneLock> zone_lock_;
   uint32_t frame_count_;
   uint32_t fresh_ = 1;
   uint32_t nr_free_ = 0;
   Pfn free_head_ = kNoPfn;
+  Pfn free_tail_ = kNoPfn;
   LruLists lru_;
   Page* mem_map_;
   std::byte* arena_;
+  Host* host_ = nullptr;
+  DiscardedPages* discarded_ = nullptr;
+  bool host_discards_ = false;
 };
 
 }  // namespace mm

@@ -27,7 +27,7 @@ SysResult<void> InstallRange(Vma& vma, Vaddr addr, Vaddr end, Pgoff pgoff, bool 
       // A page that we brought in behind a truncate must not stay.
       lock_page(machine.frames.at(*pfn));
       drop_past_eof(machine, file, *pfn);
-      unlock_page(machine.frames.at(*pfn));
+      unlock_page(machine.frames, machine.frames.at(*pfn));
       machine.frames.put_page(*pfn);
       return installed;
     }
@@ -47,18 +47,23 @@ SysResult<void> install_page(Vma& vma, Vaddr addr, Pfn pfn) {
     lock_page(page);
     const SysResult<void> converted =
         page_is_chained(page) ? SysResult<void>() : page_convert_anon(machine, pfn);
-    unlock_page(page);
+    unlock_page(machine.frames, page);
     SYS_TRY_VOID(converted);
   }
   Guard guard(mm.page_table_lock);
   // A truncate may have taken the page, with its lock, before us (O10).
   const bool is_there = FileMapping(page) == &vma.file->mapping && page.index < vma.file->size_pages();
   if (!is_there && !Planted(Bug::kInstallAfterTruncate)) return Err(EINVAL);
+  // With its lock but without its page lock: a discard handler may be at work on it.
+  if (page_host_discards(machine.frames) && page_is_discarded(page)) return Err(EINVAL);
   Pte* entry = mm.pgtable.alloc(addr);
   zap_pte(vma, addr, *entry);
+  const Pte pte = mk_pte(pfn, ProtBits(vma) | (vma_wants_writenotify(vma) ? 0 : maybe_mkwrite(vma)));
+  page_check_writable(machine.frames, pfn, pte, 2);
   ++mm.file_rss;
   page_add_file_rmap(machine, pfn, mm, addr);
-  set_pte(*entry, mk_pte(pfn, ProtBits(vma) | (vma_wants_writenotify(vma) ? 0 : maybe_mkwrite(vma))));
+  page_confirm_writable(machine.frames, pfn, pte);
+  set_pte(*entry, pte);
   return {};
 }
 

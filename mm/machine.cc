@@ -41,6 +41,7 @@ base::Result<std::unique_ptr<Machine>> Machine::Create(const MachineConfig& conf
                       "a machine of %s: the system gives not that much address space (memory)",
                       base::FormatSize(config.memory_bytes).c_str());
   }
+  if (config.host_bytes > 0 || config.semantics.hints != Hints::kOff) TRY_VOID(machine->MakeHost());
   if (config.swap_bytes > 0 && !config.swap_off) TRY_VOID(machine->MakeSwap());
   return machine;
 }
@@ -58,6 +59,25 @@ base::Result<void> Machine::MakeSwap() {
                                            ? TRY(MakeMemorySwap(slots))
                                            : TRY(MakeFileSwap(config_.swap_folder, slots));
   CHECK(sys_swapon(*this, std::move(device), slots));
+  return {};
+}
+
+base::Result<void> Machine::MakeHost() {
+  const uint64_t real = config_.host_bytes == 0 ? config_.memory_bytes : config_.host_bytes;
+  if (config_.host_bytes != 0 && (real < kHostMemoryMin || real > config_.memory_bytes)) {
+    return base::Fail(base::Code::kInvalid, "a host has from %s to the machine's %s of memory, not %s",
+                      base::FormatSize(kHostMemoryMin).c_str(),
+                      base::FormatSize(config_.memory_bytes).c_str(), base::FormatSize(real).c_str());
+  }
+  if (sem().hints == Hints::kBase && !key_dirty()) {
+    return base::Fail(
+        base::Code::kInvalid,
+        "hints=base needs dirty_bits=page: the host could not tell which volatile pages were changed");
+  }
+  host = TRY(Host::Create(
+      frames, {.semantics = sem(), .memory_frames = real / kPageSize, .store_folder = config_.swap_folder}));
+  discarded = std::make_unique<DiscardedPages>(frames, config_.semantics);
+  frames.set_host(host.get(), discarded.get());
   return {};
 }
 
@@ -198,6 +218,24 @@ Outcome Machine::do_page_fault(Process& process, Vaddr addr, Write write) {
   return Outcome::kOk;
 }
 
+// The access itself, by a pte that allows it. nullptr: the host had discarded the page; it is taken out now.
+std::byte* Machine::Touch(Process& process, Vaddr addr, Pte& pte, Write write) {
+  const Pfn pfn = pte_pfn(pte);
+  if (host != nullptr) [[unlikely]] {
+    const Access access = host->access(pfn, write);
+    CHECK_MSG(access != Access::kAddressingException, "INV-G11: an access to an unused page");
+    if (access == Access::kDiscardFault) {
+      do_discard_fault(*this, *process.mm, base::PageAlignDown(addr), pfn);
+      return nullptr;
+    }
+  }
+  pte.word |= kPteYoung | (write == Write::kYes ? pte_dirty_bit() : 0);
+  if (key_dirty() && write == Write::kYes) frames.at(pfn).flags |= PG_key_dirty;
+  std::byte* bytes = frames.arena_bytes(pfn);
+  uses(bytes, write == Write::kYes);
+  return bytes;
+}
+
 std::byte* Machine::fault_in(Process& process, Vaddr addr, Write write, Outcome* outcome) {
   // A fault that lost a race is taken again; no number of CPUs makes one access lose this often.
   constexpr int kTriesMax = 1000;
@@ -205,17 +243,18 @@ std::byte* Machine::fault_in(Process& process, Vaddr addr, Write write, Outcome*
   for (int tries = 0; tries < kTriesMax; ++tries) {
     Pte* pte = addr < TASK_SIZE ? process.mm->pgtable.find(addr) : nullptr;
     if (pte != nullptr && smp()) {
+      if (frames.host_discards() && pte_present(*pte)) {
+        racy_read(page_state_object(frames.at(pte_pfn(*pte))), kPageStateName);
+        pte = process.mm->pgtable.find(addr);
+      }
       racy_change(pte, "pte, as hardware");
       pte = process.mm->pgtable.find(addr);  // its table may be gone
     }
-    if (pte != nullptr) {
-      if ((pte->word & (needed | kPteProtnone)) == needed) {
-        pte->word |= kPteYoung | (write == Write::kYes ? kPteDirty : 0);
-        *outcome = Outcome::kOk;
-        std::byte* bytes = frames.bytes(pte_pfn(*pte));
-        uses(bytes, write == Write::kYes);
-        return bytes;
-      }
+    if (pte != nullptr && (pte->word & (needed | kPteProtnone)) == needed) {
+      std::byte* bytes = Touch(process, addr, *pte, write);
+      if (bytes == nullptr) continue;
+      *outcome = Outcome::kOk;
+      return bytes;
     }
     *outcome = do_page_fault(process, addr, write);
     if (*outcome != Outcome::kOk) return nullptr;

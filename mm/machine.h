@@ -9,10 +9,13 @@
 #include <string>
 #include <vector>
 
+#include "mm/discard.h"
 #include "mm/fault.h"
 #include "mm/file.h"
 #include "mm/frames.h"
+#include "mm/host.h"
 #include "mm/mm_struct.h"
+#include "mm/page_states.h"
 #include "mm/pte_chain.h"
 #include "mm/reclaim.h"
 #include "mm/semantics.h"
@@ -27,6 +30,9 @@ struct MachineConfig {
   uint64_t swap_bytes = 0;
   std::string swap_folder = {};
   bool swap_off = false;  // the machine begins without it (swapoff)
+  // Real memory of the host under the machine, which takes frames when it has too little; 0: as much as the
+  // machine. There is a host if this is set, or Semantics::hints.
+  uint64_t host_bytes = 0;
   // Where exec puts "[vdso]"; 0: programs get none.
   Vaddr vdso_start = 0x7ffff7fc1000;
   uint64_t vdso_pages = 2;
@@ -88,6 +94,9 @@ class Machine {
 
   const MachineConfig& config() const { return config_; }
   const Semantics& sem() const { return config_.semantics; }
+  // Whether a store is noted in the storage key of its frame; if not, in the pte.
+  bool key_dirty() const { return sem().dirty_bits == DirtyBits::kPage; }
+  uint64_t pte_dirty_bit() const { return key_dirty() ? 0 : kPteDirty; }
 
   // Held for reading by every call that a process makes on a machine of several CPUs, for writing by a
   // checkpoint: it finds no call half done.
@@ -102,6 +111,10 @@ class Machine {
   uint64_t nr_writeback = 0;  // pages with PG_writeback; on one CPU always none, between calls
   Lock<LockClass::kSwapLock> swap_lock;
   std::unique_ptr<SwapArea> swap;  // null: no swap
+  // Page hinting: the host underneath, and the frames that it discarded and that are to be free. nullptr:
+  // nobody is underneath.
+  std::unique_ptr<Host> host;
+  std::unique_ptr<DiscardedPages> discarded;
 
   // ---- processes ----
 
@@ -147,7 +160,9 @@ class Machine {
  private:
   explicit Machine(const MachineConfig& config);
   base::Result<void> MakeSwap();
+  base::Result<void> MakeHost();
   Outcome do_page_fault(Process& process, Vaddr addr, Write write);
+  std::byte* Touch(Process& process, Vaddr addr, Pte& pte, Write write);
 
   MachineConfig config_;
   std::map<Pid, std::unique_ptr<Process>> processes_;

@@ -77,7 +77,7 @@ SysResult<void> memory_failure(Machine& machine, Pfn pfn) {
       TakeAway(machine, pfn, &seen);
       result = {};
     }
-    unlock_page(page);
+    unlock_page(machine.frames, page);
   }
   if (!result) machine.frames.put_page(pfn);  // and otherwise our reference is kept for ever
   return result;

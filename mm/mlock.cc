@@ -38,6 +38,7 @@ SysResult<void> DoMlock(MmStruct& mm, Vaddr addr, uint64_t length, bool locked) 
   vma_merge_around(mm, addr, end);
   const bool present =
       !locked || addr == next || Planted(Bug::kMlockFlagLast) || make_pages_present(mm, addr, next);
+  if (locked) make_locked_pages_stable(mm, addr, next);
   return next == end && present ? SysResult<void>{} : Err(ENOMEM);
 }
 
@@ -70,6 +71,7 @@ SysResult<void> sys_mlockall(MmStruct& mm, int flags) {
     if (mm.machine.frames.nr_free() == 0) break;
     (void)make_pages_present(mm, vma->start, vma->end);
   }
+  make_locked_pages_stable(mm, 0, TASK_SIZE);
   return {};
 }
 

@@ -49,6 +49,11 @@ void MmStruct::Unlink(Vma& vma) {
   if ((vma.flags & VM_NONLINEAR) != 0) std::erase(vma.file->mapping.i_mmap_nonlinear, &vma);
 }
 
+// Page hinting: the pages of a file that was ever locked stay stable, those to come too (seed 001).
+void MmStruct::MarkLocked(const Vma& vma) {
+  if ((vma.flags & VM_LOCKED) != 0 && vma.file != nullptr) vma.file->mapping.mlocked = true;
+}
+
 void MmStruct::make_nonlinear(Vma& vma) {
   CHECK(vma.file != nullptr && vma.is_shared());
   if ((vma.flags & VM_NONLINEAR) != 0) return;
@@ -60,6 +65,7 @@ void MmStruct::make_nonlinear(Vma& vma) {
 void MmStruct::set_vma_flags(Vma& vma, uint64_t flags) {
   Guard guard(page_table_lock);
   vma.flags = flags;
+  MarkLocked(vma);
 }
 
 Vma* MmStruct::insert_vma(std::unique_ptr<Vma> vma) {
@@ -67,6 +73,7 @@ Vma* MmStruct::insert_vma(std::unique_ptr<Vma> vma) {
   const Vma* next = find_vma(vma->start);
   CHECK(next == nullptr || next->start >= vma->end);
   vma->mm = this;
+  MarkLocked(*vma);
   const MaybeGuard file_guard(shared_sem(*vma));
   Link(*vma);
   total_vm += vma->pages();

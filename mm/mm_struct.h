@@ -108,6 +108,7 @@ class MmStruct {
  private:
   static void Link(Vma& vma);
   static void Unlink(Vma& vma);
+  static void MarkLocked(const Vma& vma);
   void SetBounds(Vma& vma, Vaddr start, Vaddr end, Pgoff pgoff);
 
   VmaMap vmas_;
@@ -186,6 +187,9 @@ void populate_range(MmStruct& mm, Vaddr start, Vaddr end, int map_flags);
 // restart does.
 enum class BreakCow : uint8_t { kNo, kYes };
 bool make_pages_present(MmStruct& mm, Vaddr start, Vaddr end, BreakCow break_cow = BreakCow::kYes);
+// Page hinting: what is mapped of [start, end) by VM_LOCKED vmas becomes stable, or is unmapped if the host
+// has discarded it. Part of mlock: also where pages could not be brought in, or may not be touched.
+void make_locked_pages_stable(MmStruct& mm, Vaddr start, Vaddr end);
 // Maps a page of the vma's file, to which the caller has a reference, at `addr`, instead of whatever is there
 // (install_page). EINVAL when a truncate took the page away; ENOMEM when the reverse map cannot grow. The
 // reference becomes the pte's; after an error the caller still has it, and the pte is as it was.

@@ -19,7 +19,11 @@ void ChangeProtection(Vma& vma) {
     if (!pte_present(pte)) return;
     const Pte old = ptep_get_and_clear(pte);  // ptep_modify_prot_start
     const uint64_t write = shared_write || (vma_wants_writenotify(vma) && pte_dirty(old)) ? kPteWrite : 0;
-    set_pte(pte, pte_set(pte_clear_bits(old, kPteWrite | kPteProtnone), protnone | write));
+    const Pte changed = pte_set(pte_clear_bits(old, kPteWrite | kPteProtnone), protnone | write);
+    if (const Pfn pfn = vm_normal_page(changed); pfn != kNoPfn) {
+      page_check_writable(vma.mm->machine.frames, pfn, changed, 1);
+    }
+    set_pte(pte, changed);
   });
 }
 

@@ -40,6 +40,17 @@ inline constexpr uint32_t PG_ksm = 1u << 12;       // merged with pages of equal
 inline constexpr uint32_t PG_hwpoison = 1u << 13;  // the memory behind it failed
 inline constexpr uint32_t PG_chainlock = 1u << 15;  // pte_chain_lock
 inline constexpr uint32_t PG_key_dirty = 1u << 14;  // the change bit of its storage key (s390)
+// Of page hinting (page_states.h):
+inline constexpr uint32_t PG_state_change = 1u << 16;  // a bit lock: its state is being changed
+inline constexpr uint32_t PG_discarded = 1u << 17;     // taken out because the host had discarded it
+inline constexpr uint32_t PG_writable = 1u << 18;      // some pte was writable since it was last unmapped
+inline constexpr uint32_t PG_private = 1u << 19;       // it has buffer heads: it was written by a call
+inline constexpr uint32_t PG_error = 1u << 20;         // its last write to disk failed
+inline constexpr uint32_t PG_mlocked = 1u << 21;       // it was brought in for a VM_LOCKED vma: for good
+
+// A lookup in a cache: the page that it answers is stable, and stays so until its reference is dropped; or it
+// may be volatile, even discarded, and is not to be read (find_get_page_nodiscard).
+enum class CacheLookup : uint8_t { kStable, kNoDiscard };
 
 struct alignas(64) Page {
   uint32_t flags;
@@ -100,33 +111,57 @@ class PageBitLock {
     page.flags &= ~kBit;
   }
 
+  // Until nobody holds it; it is not taken.
+  static void wait(Page& page, Where where) {
+    const auto is_free = [](const void* object) { return IsFree(object); };
+    if (smp()) [[unlikely]]
+      t_cpus->Point({OpKind::kWait, LockName(kClass), Object(page), is_free, where});
+    CHECK((page.flags & kBit) == 0);
+  }
+
  private:
-  // Another address for each bit: they are not in each other's way.
-  static constexpr ptrdiff_t kOffset = kClass == LockClass::kPageLock ? 0 : 1;
+  static bool IsFree(const void* object) {
+    const char* flags = static_cast<const char*>(object) - kOffset;
+    return (*reinterpret_cast<const uint32_t*>(flags) & kBit) == 0;
+  }
+  // Another address for each bit: they are not in each other's way. The one at 1 is PG_anon's as well.
+  static constexpr ptrdiff_t kOffset = kClass == LockClass::kPageLock   ? 0
+                                       : kClass == LockClass::kPteChain ? 1
+                                                                        : 2;
   static const void* Object(const Page& page) { return reinterpret_cast<const char*>(&page.flags) + kOffset; }
   [[gnu::noinline]] static void Wait(Page& page, Where where) {
     t_cpus->CheckOrder(kClass, where, false);
-    const auto is_free = [](const void* object) {
-      const char* flags = static_cast<const char*>(object) - kOffset;
-      return (*reinterpret_cast<const uint32_t*>(flags) & kBit) == 0;
-    };
+    const auto is_free = [](const void* object) { return IsFree(object); };
     t_cpus->Point({OpKind::kLock, LockName(kClass), Object(page), is_free, where});
     t_cpus->Acquired(kClass, Object(page), where);
   }
 };
 using PageLock = PageBitLock<PG_locked, LockClass::kPageLock>;
 using PteChainLock = PageBitLock<PG_chainlock, LockClass::kPteChain>;
+using StateChangeLock = PageBitLock<PG_state_change, LockClass::kStateChange>;
 
 inline bool trylock_page(Page& page, Where where = Where::current()) {
   return PageLock::try_lock(page, where);
 }
 // Sleeps until nobody has the page lock.
 inline void lock_page(Page& page, Where where = Where::current()) { PageLock::lock(page, where); }
-inline void unlock_page(Page& page, Where where = Where::current()) { PageLock::unlock(page, where); }
+// unlock_page() is in page_states.h: it may make the page volatile.
 // Guards the chain, and with it mapcount and PG_anon.
 inline void pte_chain_lock(Page& page, Where where = Where::current()) { PteChainLock::lock(page, where); }
 inline void pte_chain_unlock(Page& page, Where where = Where::current()) {
   PteChainLock::unlock(page, where);
+}
+
+// Names for scheduling points: what is said of the page to its host, and PG_writable.
+inline constexpr const char* kPageStateName = "page state";
+inline const void* page_state_object(const Page& page) {
+  return reinterpret_cast<const char*>(&page.flags) + 3;
+}
+inline const void* page_writable_object(const Page& page) {
+  return reinterpret_cast<const char*>(&page.count) + 1;
+}
+inline const void* page_discarded_object(const Page& page) {
+  return reinterpret_cast<const char*>(&page.count) + 2;
 }
 
 // PG_anon without the chain lock.

@@ -37,12 +37,25 @@ enum class Bug : uint8_t {
   kDirtyBeforePte,        // A write fault makes the page dirty before the pte.
   kMkcleanChainOnce,      // page_mkclean lists a chain once.
   kStackGrowsTwice,       // expand_stack does not ask again under the lock.
-  kSlotUserLate,          // shmem_writepage counts a slot's user after the object names it.
-  kPunchMediumOnce,       // A hole punch does not punch again what was written back meanwhile.
-  kConvertSeenEarly,      // install_page looks for PG_anon without the page lock.
-  kInstallAfterTruncate,  // install_page maps a page that a truncate took away.
-  kRemovesUsedPage,       // remove_mapping does not look at the page's count.
-  kSwapoffOnePass,        // swapoff does not look for entries that were copied behind it.
+  // Of page hinting: tests/planted/planted_hinting_test.cc.
+  kNoDiscardList,          // A discarded frame is free at once (G65).
+  kUnmapLooksWithoutLock,  // page_unmap_all passes over ptes that are not present without their lock (G51).
+  kMakeStableNoWait,       // page_make_stable does not wait for state_change.
+  kBitsBeforeCounts,       // check_bits is asked before check_counts, as posted.
+  kOffsetByOne,            // check_counts takes one reference more for known.
+  kWritableNotConfirmed,   // PG_writable is not looked at again when the writable pte is counted.
+  kWritableResetWhileMapped,  // page_reset_writable does not look whether a pte maps the page.
+  kKeyClearedFirst,           // The storage key is cleared before the page is stable (G84).
+  kDiscardedNotLookedAt,      // A fault maps a page with PG_discarded.
+  kCopiesUnstable,            // A COW break copies a page that it has not made stable.
+  kSlotFreedUnstable,         // try_to_free_swap gives the slot of a page back that it has not made stable.
+  kHandlerEnablesFirst,       // The discard fault's handler enables interrupts before it has a reference.
+  kSlotUserLate,              // shmem_writepage counts a slot's user after the object names it.
+  kPunchMediumOnce,           // A hole punch does not punch again what was written back meanwhile.
+  kConvertSeenEarly,          // install_page looks for PG_anon without the page lock.
+  kInstallAfterTruncate,      // install_page maps a page that a truncate took away.
+  kRemovesUsedPage,           // remove_mapping does not look at the page's count.
+  kSwapoffOnePass,            // swapoff does not look for entries that were copied behind it.
 };
 
 #ifdef CKPT_PLANTED

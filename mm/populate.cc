@@ -1,7 +1,10 @@
 // MAP_POPULATE, and what brings locked memory in.
 #include <sys/mman.h>
 
+#include <vector>
+
 #include "mm/fault.h"
+#include "mm/follow_page.h"
 #include "mm/machine.h"
 #include "mm/pieces.h"
 
@@ -14,7 +17,7 @@ void InstallFilePtes(Vma& vma, Vaddr start, Vaddr end) {
   for (Vaddr addr = start; addr < end; addr += kPageSize) {
     const Pgoff index = linear_page_index(vma, addr);
     if (index >= vma.file->size_pages() || index >> PTE_FILE_MAX_BITS != 0) return;
-    const Pfn cached = find_get_page(machine, vma.file->mapping, index);
+    const Pfn cached = find_get_page(machine, vma.file->mapping, index, CacheLookup::kNoDiscard);
     if (cached != kNoPfn) {
       machine.frames.put_page(cached);
       handle_mm_fault(*vma.mm, vma, addr, Write::kNo);
@@ -28,6 +31,8 @@ void InstallFilePtes(Vma& vma, Vaddr start, Vaddr end) {
 
 // make_pages_present of a piece of one vma: a writable private mapping gets its own pages at once.
 SysResult<void> BringIn(Vma& vma, Vaddr start, Vaddr end, BreakCow break_cow) {
+  // Locked pages are made stable; one that the host had discarded is brought in again (seed 001).
+  const bool stabilises = (vma.flags & VM_LOCKED) != 0 && page_host_discards(vma.mm->machine.frames);
   if ((vma.flags & VM_ACCESS_FLAGS) == 0 || vma.special != Special::kNone) return {};
   const bool breaks = break_cow == BreakCow::kYes && (vma.flags & (VM_WRITE | VM_SHARED)) == VM_WRITE;
   const Write write = breaks ? Write::kYes : Write::kNo;
@@ -37,7 +42,8 @@ SysResult<void> BringIn(Vma& vma, Vaddr start, Vaddr end, BreakCow break_cow) {
     for (int tries = 0; tries < kTriesMax; ++tries) {
       if ((handle_mm_fault(*vma.mm, vma, addr, write) & VM_FAULT_ERROR) != 0) return Err(EFAULT);
       const Pte pte = pte_read(*vma.mm->pgtable.find(addr));
-      if (pte_present(pte) && (write == Write::kNo || pte_write(pte))) break;
+      if (!pte_present(pte) || (write == Write::kYes && !pte_write(pte))) continue;
+      if (!stabilises || follow_page(vma, addr, 0).kind == Followed::Kind::kPage) break;
     }
   }
   return {};
@@ -51,6 +57,22 @@ void populate_range(MmStruct& mm, Vaddr start, Vaddr end, int map_flags) {
   (void)ForEachPiece(mm, start, end, [&](Vma* vma, Vaddr from, Vaddr to) -> SysResult<void> {
     if (!nonblock) return BringIn(*vma, from, to, BreakCow::kYes);
     if (vma->is_shared() && vma->has_fault()) InstallFilePtes(*vma, from, to);
+    return {};
+  });
+}
+
+void make_locked_pages_stable(MmStruct& mm, Vaddr start, Vaddr end) {
+  if (!page_host_discards(mm.machine.frames)) return;
+  (void)ForEachPiece(mm, start, end, [&](Vma* vma, Vaddr from, Vaddr to) -> SysResult<void> {
+    if ((vma->flags & VM_LOCKED) == 0 || vma->special != Special::kNone) return {};
+    std::vector<Vaddr> mapped;
+    {
+      Guard guard(mm.page_table_lock);
+      mm.pgtable.walk(from, to, [&](Vaddr addr, const Pte& pte) {
+        if (pte_present(pte)) mapped.push_back(addr);
+      });
+    }
+    for (const Vaddr addr : mapped) (void)follow_page(*vma, addr, 0);
     return {};
   });
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "mm/file.h"
 #include "mm/machine.h"
@@ -59,12 +60,17 @@ enum class Look : uint8_t { kReferences, kNot };
 Fate ShrinkPage(Machine& machine, Pfn pfn, Look look) {
   Page& page = machine.frames.at(pfn);
   uses(&page.flags, false);
+  if ((page.flags & PG_discarded) != 0) return Fate::kFreed;  // with our reference, the last
   if ((page.flags & PG_writeback) != 0 || page.mapping_word == 0) return Fate::kKeep;
   const References references =
       look == Look::kReferences ? CheckReferences(machine, pfn) : References::kReclaim;
   if (references == References::kActivate) return Fate::kActivate;
   if (references == References::kKeep) return Fate::kKeep;
-  if (PageAnon(page) && !page.swapcache() && !add_to_swap(machine, pfn)) return Fate::kActivate;
+  if (PageAnon(page) && !page.swapcache()) {
+    // Nobody's any more: another CPU has just taken it out of the swap cache, and holds the last reference.
+    if (page.mapcount == 0) return Fate::kKeep;
+    if (!add_to_swap(machine, pfn)) return Fate::kActivate;
+  }
   if (page_mapped(page)) {
     const SwapResult unmapped = try_to_unmap(machine, pfn);
     // INV-M10; a fault that takes no page lock may have mapped it again.
@@ -81,6 +87,10 @@ Fate ShrinkPage(Machine& machine, Pfn pfn, Look look) {
     // Cache, isolation; anybody else would go on using a page that is no longer the object's.
     uses(&page.count, false);
     if (page.count != 2) return Fate::kKeep;
+    if (!page_make_stable(machine.frames, pfn)) {
+      page_discard_locked(machine, pfn);
+      return Fate::kFreed;
+    }
     return shmem_writepage(machine, pfn) ? Fate::kFreed : Fate::kActivate;
   }
   if (page.dirty()) {
@@ -105,7 +115,7 @@ bool ShrinkTail(Machine& machine, Pfn pfn) {
     return false;
   }
   const Fate fate = ShrinkPage(machine, pfn, Look::kReferences);
-  unlock_page(page);
+  unlock_page(machine.frames, page);
   if (fate == Fate::kFreed) {
     ++machine.vmstat.pgsteal;
     machine.frames.put_page(pfn);
@@ -115,7 +125,7 @@ bool ShrinkTail(Machine& machine, Pfn pfn) {
     // No room to write to: the slot is of use to others.
     if (page.swapcache() && vm_swap_full(machine) && trylock_page(page)) {
       try_to_free_swap(machine, pfn);
-      unlock_page(page);
+      unlock_page(machine.frames, page);
     }
     ++machine.vmstat.pgactivate;
     ++machine.reclaim.recent_rotated[kind];
@@ -130,19 +140,38 @@ Lru ListOf(size_t kind, bool active) {
   return active ? Lru::kActiveFile : Lru::kInactiveFile;
 }
 
+// Buffer heads go when a page becomes inactive (max_buffer_heads is 0 with page hinting: A6.7).
+void try_to_release_page(Page& page) {
+  uses(&page.flags, true);
+  page.flags &= ~PG_private;
+}
+
 // shrink_active_list: pages from the tail become inactive; what that clears, a later look finds set again.
 void ShrinkActive(Machine& machine, size_t kind, uint64_t pages) {
   const LruLists& lru = machine.frames.lru();
+  std::vector<Pfn> moved;  // isolated, by our references, when they are tried (A6.6)
+  const auto release = [&] {
+    pagevec_make_volatile(machine.frames, moved);
+    for (const Pfn pfn : moved) machine.frames.put_page(pfn);
+    moved.clear();
+  };
   for (; pages > 0 && lru.size(ListOf(kind, true)) > 0; --pages) {
     const Pfn pfn = machine.frames.lru_get_tail(ListOf(kind, true));
-    if (pfn == kNoPfn) return;
+    if (pfn == kNoPfn) break;
     ++machine.vmstat.pgrefill;
     ++machine.reclaim.recent_scanned[kind];
     if (page_referenced(machine, pfn, PageIs::kUnlocked) > 0) ++machine.reclaim.recent_rotated[kind];
     ++machine.vmstat.pgdeactivate;
     Putback(machine, pfn, 0);
-    machine.frames.put_page(pfn);
+    if (!page_host_discards(machine.frames)) {
+      machine.frames.put_page(pfn);
+      continue;
+    }
+    try_to_release_page(machine.frames.at(pfn));
+    moved.push_back(pfn);
+    if (moved.size() == PAGEVEC_SIZE) release();
   }
+  release();
 }
 
 // inactive_anon_is_low, inactive_file_is_low.
@@ -231,6 +260,7 @@ Pfn alloc_page_slow(Machine& machine, Fill fill) {
       --state.pause;
     }
     const Pfn pfn = machine.frames.alloc_page(fill);
+    if (pfn == kNoPfn && machine.discarded != nullptr && machine.discarded->wait() > 0) continue;
     // What was free, or was freed here, others may have taken: that is no reason to give up.
     if (pfn != kNoPfn || is_reclaiming(state) || (reclaims && freed == 0)) return pfn;
   }
@@ -260,7 +290,11 @@ uint64_t try_to_free_pages(Machine& machine, uint64_t pages) {
   machine.reclaim.running |= own;
   uint64_t freed = 0;
   for (unsigned priority = DEF_PRIORITY + 1; priority-- > 0 && freed < pages;) {
-    freed += ShrinkLists(machine, priority, pages - freed);
+    if (machine.discarded != nullptr) {
+      const uint64_t released = machine.discarded->shrink();
+      if (machine.sem().discard_free == DiscardFree::kIpiLists) freed += released;
+    }
+    if (freed < pages) freed += ShrinkLists(machine, priority, pages - freed);
     if (freed < pages && priority < DEF_PRIORITY - 2) congestion_wait(machine);
   }
   machine.reclaim.running &= ~own;
@@ -273,7 +307,7 @@ bool reclaim_page(Machine& machine, Pfn pfn) {
   Fate fate = Fate::kKeep;
   if ((page.flags & PG_lru) != 0 && !is_reclaiming(machine.reclaim) && trylock_page(page)) {
     fate = ShrinkPage(machine, pfn, Look::kNot);
-    unlock_page(page);
+    unlock_page(machine.frames, page);
   }
   machine.frames.put_page(pfn);
   return fate == Fate::kFreed;

@@ -52,20 +52,44 @@ int page_referenced_obj(Machine& machine, Pfn pfn) {
   return referenced;
 }
 
-// page_remove_rmap under the chain lock. true: the page is not mapped any more, and its key says that it is
-// dirty.
-bool RemoveRmap(Machine& machine, Page& page, MmStruct& mm, Vaddr addr) {
+// page_test_and_clear_dirty: whether a page that is not mapped any more was changed, by its storage key. With
+// a host underneath it is made stable between the look and the clearing: a page that is volatile and clean is
+// the host's to drop (A13). The caller's reference, of a mapping that is not counted any more, keeps it
+// stable until it is dirty.
+bool TestAndClearKey(Machine& machine, Page& page) {
+  if ((page.flags & PG_key_dirty) == 0 || (PageAnon(page) && !page.swapcache())) return false;
+  if (page_host_discards(machine.frames)) {
+    const Pfn pfn = machine.frames.pfn_of(page);
+    if (Planted(Bug::kKeyClearedFirst)) page.flags &= ~PG_key_dirty;
+    CHECK_MSG(page_make_stable(machine.frames, pfn), "INV-G7: a changed page was discarded");
+    racy_change(page_state_object(page), kPageStateName);
+  }
+  page.flags &= ~PG_key_dirty;
+  return true;
+}
+
+// What follows once the last mapping of a page went.
+struct LastUnmap {
+  bool unmapped = false;
+  bool dirty = false;
+};
+void AfterLastUnmap(Machine& machine, Pfn pfn, LastUnmap last) {
+  if (!last.unmapped) return;
+  if (last.dirty) set_page_dirty(machine, pfn);
+  page_reset_writable(machine.frames, pfn);
+}
+
+// page_remove_rmap under the chain lock.
+LastUnmap RemoveRmap(Machine& machine, Page& page, MmStruct& mm, Vaddr addr) {
   CHECK(page.mapcount > 0);
   uses(&page.mapcount, true);
   // An entry that is not there: the page is being converted, and the scan had not come to this pte.
   if (Chained(page) && !Planted(Bug::kChainEntryLeftBehind)) {
     pte_chain_remove(machine.pte_chains, page, {&mm, addr});
   }
-  if (--page.mapcount > 0) return false;
+  if (--page.mapcount > 0) return {};
   --MappedCount(machine, page);
-  const bool dirty = (page.flags & PG_key_dirty) != 0;  // page_test_and_clear_dirty
-  page.flags &= ~PG_key_dirty;
-  return dirty;
+  return {.unmapped = true, .dirty = TestAndClearKey(machine, page)};
 }
 
 // Removes one pte of the page, under its page_table_lock. `left` stays in its place.
@@ -78,8 +102,8 @@ void UnmapPte(Machine& machine, PteAddr at, Pte& entry, Pfn pfn, Pte left, Chain
   --(PageAnon(page) ? at.mm->anon_rss : at.mm->file_rss);
   if (chain == ChainLock::kFree) {
     page_remove_rmap(machine, pfn, *at.mm, at.addr);
-  } else if (RemoveRmap(machine, page, *at.mm, at.addr)) {
-    set_page_dirty(machine, pfn);
+  } else {
+    AfterLastUnmap(machine, pfn, RemoveRmap(machine, page, *at.mm, at.addr));
   }
   machine.frames.put_page(pfn);
 }
@@ -198,6 +222,7 @@ void page_add_file_rmap(Machine& machine, Pfn pfn, MmStruct& mm, Vaddr addr) {
   uses(&page.mapcount, true);
   if (page.mapcount++ == 0) ++machine.vmstat.nr_mapped;
   pte_chain_unlock(page);
+  if (fault_lookup(machine) == CacheLookup::kStable) page_make_volatile(machine.frames, pfn, 1);
 }
 
 void page_dup_rmap(Machine& machine, Pfn pfn, MmStruct& mm, Vaddr addr) {
@@ -213,9 +238,10 @@ void page_dup_rmap(Machine& machine, Pfn pfn, MmStruct& mm, Vaddr addr) {
 void page_remove_rmap(Machine& machine, Pfn pfn, MmStruct& mm, Vaddr addr) {
   Page& page = machine.frames.at(pfn);
   pte_chain_lock(page);
-  const bool dirty = RemoveRmap(machine, page, mm, addr);
+  const LastUnmap last = RemoveRmap(machine, page, mm, addr);
   pte_chain_unlock(page);
-  if (dirty) set_page_dirty(machine, pfn);
+  AfterLastUnmap(machine, pfn, last);
+  if (fault_lookup(machine) == CacheLookup::kStable) page_make_volatile(machine.frames, pfn, 1);
 }
 
 void page_move_rmap(Machine& machine, Pfn pfn, MmStruct& mm, Vaddr from, Vaddr to) {
@@ -255,7 +281,7 @@ int page_referenced(Machine& machine, Pfn pfn, PageIs page_is) {
     const bool locked_here = page_is == PageIs::kUnlocked;
     if (locked_here && !trylock_page(page)) return referenced + 1;
     if (!Chained(page)) referenced += page_referenced_obj(machine, pfn);
-    if (locked_here) unlock_page(page);
+    if (locked_here) unlock_page(machine.frames, page);
     return referenced;
   }
   pte_chain_lock(page);
@@ -273,6 +299,63 @@ SwapResult try_to_unmap(Machine& machine, Pfn pfn) {
   const SwapResult result =
       page_is_chained(page) ? try_to_unmap_chain(machine, pfn) : try_to_unmap_obj(machine, pfn);
   return page_mapped(page) ? result : SwapResult::SWAP_SUCCESS;
+}
+
+namespace {
+
+// page_unmap_all for one vma. The lock is waited for: another CPU may be about to install a pte under it.
+void UnmapAllOne(Machine& machine, Vma& vma, Pfn pfn) {
+  Vaddr addr;
+  if (Planted(Bug::kUnmapLooksWithoutLock) && find_pte(vma, machine, pfn, &addr) == nullptr) return;
+  Guard guard(vma.mm->page_table_lock);
+  Pte* pte = find_pte(vma, machine, pfn, &addr);
+  if (pte == nullptr) return;
+  if ((vma.flags & VM_LOCKED) != 0 && machine.sem().mlock_discard == MlockDiscard::kRefused) return;
+  UnmapPte(machine, {vma.mm, addr}, *pte, pfn, {}, ChainLock::kFree);
+}
+
+// The same for each entry of the chain whose page_table_lock is free; true: there was one that was not.
+bool UnmapAllChain(Machine& machine, Pfn pfn) {
+  Page& page = machine.frames.at(pfn);
+  bool again = false;
+  pte_chain_lock(page);
+  absl::InlinedVector<PteAddr, 8> entries;
+  pte_chain_for_each(page, [&](PteAddr at) { entries.push_back(at); });
+  for (const PteAddr at : entries) {
+    TryGuard guard(at.mm->page_table_lock);
+    const Vma* vma = guard ? at.mm->vma_at(at.addr) : nullptr;
+    if (vma == nullptr) {
+      again = true;  // held, or the vma is about to be gone
+      continue;
+    }
+    if ((vma->flags & VM_LOCKED) != 0 && machine.sem().mlock_discard == MlockDiscard::kRefused) continue;
+    Pte left = Remainder(machine, page, *vma, at.addr);
+    if (pte_file(left) && machine.sem().discard_nonlinear == DiscardNonlinear::kNone) left = {};
+    Pte* pte = at.mm->pgtable.find(at.addr);
+    CHECK(pte != nullptr && pte_present(*pte) && vm_normal_page(*pte) == pfn);
+    UnmapPte(machine, at, *pte, pfn, left, ChainLock::kHeld);
+  }
+  pte_chain_unlock(page);
+  return again;
+}
+
+}  // namespace
+
+void page_unmap_all(Machine& machine, Pfn pfn) {
+  Page& page = machine.frames.at(pfn);
+  CHECK(page.locked());
+  if (page_is_chained(page)) {
+    while (UnmapAllChain(machine, pfn)) cpu_relax();
+    return;
+  }
+  Mapping* mapping = FileMapping(page);
+  racy_read(&page.mapcount, "mapcount");
+  if (mapping == nullptr) return;
+  Guard guard(mapping->i_shared_sem);
+  ForEachVmaOf(*mapping, page.index, [&](Vma& vma) {
+    UnmapAllOne(machine, vma, pfn);
+    return true;
+  });
 }
 
 SysResult<void> page_convert_anon(Machine& machine, Pfn pfn) {

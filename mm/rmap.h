@@ -56,6 +56,10 @@ enum class SwapResult : uint8_t { SWAP_SUCCESS, SWAP_AGAIN, SWAP_FAIL };
 // Requires: an anonymous page is in the swap cache.
 SwapResult try_to_unmap(Machine& machine, Pfn pfn);
 
+// Removes every pte of a locked page that the host has discarded, whatever locks have to be waited for, and
+// out of VM_LOCKED vmas too. What they leave is what try_to_unmap leaves. Requires: no spin lock is held.
+void page_unmap_all(Machine& machine, Pfn pfn);
+
 // Puts the ptes of a locked file page on a chain, before a pte at a non-linear position joins them. Does
 // nothing when that was done before, or when a truncate has taken the page out of its file. ENOMEM when the
 // chain cannot grow: the page is as it was (Semantics::convert_enomem).

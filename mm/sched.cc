@@ -165,7 +165,7 @@ base::Result<Schedule::Line> ParseLine(std::string_view line, unsigned cpus, uns
     for (size_t i = 0; i < static_cast<size_t>(Irq::kCount); ++i) {
       if (name == IrqName(static_cast<Irq>(i))) parsed.choice.irq = static_cast<Irq>(i);
     }
-    if (parsed.choice.irq == Irq::kCount) return wrong("an interrupt is timer, ipi or end-of-io");
+    if (parsed.choice.irq == Irq::kCount) return wrong("an interrupt is timer, ipi, end-of-io or host");
   } else if (!ParseNumber(word, &parsed.points) || parsed.points == 0) {
     return wrong("behind the CPU stands how many points it passes, or 'irq'");
   }

@@ -22,6 +22,22 @@ constexpr std::string_view kConvertEnomem[] = {"rolled_back", "as_posted"};
 constexpr std::string_view kSwapDumps[] = {"read_slot", "swap_in"};
 constexpr std::string_view kDumpLookups[] = {"dump_dirty", "dump_only", "foll_anon"};
 
+constexpr std::string_view kHints[] = {"off", "base", "writable"};
+constexpr std::string_view kDirtyBits[] = {"pte", "page"};
+constexpr std::string_view kDiscardAddresses[] = {"absolute", "virtual"};
+constexpr std::string_view kDiscardNonlinear[] = {"file_pte", "none"};
+constexpr std::string_view kDiscardFree[] = {"sign_off", "ipi_lists", "pagevec"};
+constexpr std::string_view kSignoffHooks[] = {"tick", "mode_change"};
+constexpr std::string_view kSignoffDeadCpus[] = {"removed", "stays"};
+constexpr std::string_view kMinorFaultStates[] = {"none", "transitions"};
+constexpr std::string_view kReleaseAttempts[] = {"before", "after"};
+constexpr std::string_view kRefusedAllowed[] = {"refused", "allowed"};
+constexpr std::string_view kVolatileSwapcache[] = {"anon", "any", "none"};
+constexpr std::string_view kMlockDiscards[] = {"unmapped", "refused"};
+constexpr std::string_view kLockedDiscardRefs[] = {"taken", "as_posted"};
+constexpr std::string_view kReuseDiscarded[] = {"stable_first", "as_posted"};
+constexpr std::string_view kRemovalFlags[] = {"discarded", "transient"};
+
 constexpr Switch kSwitches[] = {
     {"anon_read_fault", offsetof(Semantics, anon_read_fault), kAnonReadFaults,
      "2.6.34 mm/memory.c; 2.6.18; 2.6.24", "M17 C02", "DoAnonymousPage"},
@@ -53,6 +69,36 @@ constexpr Switch kSwitches[] = {
      "O12", "page_convert_anon"},
     {"swap_dump", offsetof(Semantics, swap_dump), kSwapDumps, "corrected; seed 004", "C06 C07 C14",
      "dump_reads_slots"},
+    {"hints", offsetof(Semantics, hints), kHints, "seed 000; GPH09-1", "G16 G75", "hints_writable"},
+    {"dirty_bits", offsetof(Semantics, dirty_bits), kDirtyBits, "seed 000; GPH09-6", "G75 G84 G85",
+     "page_set_volatile"},
+    {"discard_address", offsetof(Semantics, discard_address), kDiscardAddresses, "seed 002; HVA05-1", "G64",
+     "do_discard_fault"},
+    {"discard_nonlinear", offsetof(Semantics, discard_nonlinear), kDiscardNonlinear, "GPH09-1; HVA05-1",
+     "G41", "UnmapAllChain"},
+    {"discard_free", offsetof(Semantics, discard_free), kDiscardFree, "GPH07-6; GPH06-8; seed 002",
+     "G61 G66 G67 G68", "shrink"},
+    {"signoff_hook", offsetof(Semantics, signoff_hook), kSignoffHooks, "GPH07-6; GPH09-6", "G69b", "tick"},
+    {"signoff_dead_cpu", offsetof(Semantics, signoff_dead_cpu), kSignoffDeadCpus, "corrected; GPH09-6", "G69",
+     "cpu_dead"},
+    {"minor_fault_states", offsetof(Semantics, minor_fault_states), kMinorFaultStates, "GPH09-5; GPH09-1",
+     "G91 G93", "fault_lookup"},
+    {"release_attempt", offsetof(Semantics, release_attempt), kReleaseAttempts, "GPH09-1; HVA05-1", "G24 G25",
+     "page_cache_release_slow"},
+    {"volatile_off_lru", offsetof(Semantics, volatile_off_lru), kRefusedAllowed, "GPH09-1; HVA05-1", "G20",
+     "check_bits"},
+    {"volatile_swapcache", offsetof(Semantics, volatile_swapcache), kVolatileSwapcache,
+     "GPH09-2; GPH06-4; HVA05-1", "G20 G98", "check_bits"},
+    {"mlocked_swapcache", offsetof(Semantics, mlocked_swapcache), kRefusedAllowed, "corrected; GPH07-3",
+     "G89", "check_bits"},
+    {"mlock_discard", offsetof(Semantics, mlock_discard), kMlockDiscards, "seed 001; GPH09-3", "G87",
+     "UnmapAllOne"},
+    {"locked_discard_ref", offsetof(Semantics, locked_discard_ref), kLockedDiscardRefs, "corrected; GPH07-3",
+     "G90", "follow_page"},
+    {"reuse_discarded", offsetof(Semantics, reuse_discarded), kReuseDiscarded, "corrected; GPH09-2", "G97",
+     "reuse_swap_page"},
+    {"removal_flag", offsetof(Semantics, removal_flag), kRemovalFlags, "corrected; GPH09-1", "G50",
+     "page_begin_removal"},
 };
 
 uint8_t Read(const Semantics& semantics, const Switch& row) {
@@ -68,7 +114,29 @@ std::string Join(std::span<const std::string_view> words) {
   return text;
 }
 
-constexpr std::string_view kGenerations[] = {"k34", "k32", "k24", "k18", "k11"};
+constexpr std::string_view kGenerations[] = {"k34",     "k32",     "k24",     "k18",    "k11",
+                                             "hva2005", "gph2006", "gph2007", "gph2009"};
+
+// The postings of page hinting: what they do differently, but for what loses data (those switches are set one
+// by one).
+bool HintingGeneration(std::string_view name, Semantics* s) {
+  s->hints = Hints::kWritable;
+  s->dirty_bits = DirtyBits::kPage;
+  if (name == "gph2009") {
+    s->signoff_hook = SignoffHook::kModeChange;
+    return true;
+  }
+  s->minor_fault_states = MinorFaultStates::kTransitions;
+  if (name == "gph2007") return true;
+  s->discard_free = DiscardFree::kIpiLists;
+  s->volatile_swapcache = VolatileSwapcache::kAny;
+  if (name == "gph2006") return true;
+  s->discard_free = DiscardFree::kPagevec;
+  s->volatile_swapcache = VolatileSwapcache::kNone;
+  s->volatile_off_lru = VolatileOffLru::kAllowed;
+  s->release_attempt = ReleaseAttempt::kAfter;
+  return name == "hva2005";
+}
 
 }  // namespace
 
@@ -86,6 +154,7 @@ base::Result<void> SetSwitch(Semantics& semantics, std::string_view assignment) 
     for (size_t i = 0; i < row.values.size(); ++i) {
       if (row.values[i] != value) continue;
       reinterpret_cast<uint8_t*>(&semantics)[row.offset] = static_cast<uint8_t>(i);
+      if (semantics.hints == Hints::kBase) semantics.dirty_bits = DirtyBits::kPage;
       return {};
     }
     const std::string what =
@@ -110,6 +179,7 @@ std::vector<std::string> ChangedSwitches(const Semantics& semantics) {
 }
 
 base::Result<Semantics> Generation(std::string_view name) {
+  if (Semantics hinting; HintingGeneration(name, &hinting)) return hinting;
   Semantics s;
   s.hole_punch_cow = HolePunchCow::kZapped;
   if (name == "k34") return s;

@@ -54,6 +54,44 @@ enum class DirtyRule : uint8_t { kAnonymous, kPageMapping };
 // before the patch), or FOLL_ANON (before 2.6.32).
 enum class DumpLookup : uint8_t { kDumpDirty, kDumpOnly, kFollAnon };
 
+// ---- page hinting (page_states.h) ----
+
+// Whether the guest tells its host which pages it needs: not at all; without a look at writable ptes (the
+// base design, for hardware with a dirty bit for each page); or with (seed 000).
+enum class Hints : uint8_t { kOff, kBase, kWritable };
+// Where the hardware notes a store: in the pte, or in the storage key of the frame (s390).
+enum class DirtyBits : uint8_t { kPte, kPage };
+// What a discard fault says: the frame (s390), or the address that was touched.
+enum class DiscardAddress : uint8_t { kAbsolute, kVirtual };
+// The pte of a discarded page at a non-linear position: a file pte, or (2005) none.
+enum class DiscardNonlinear : uint8_t { kFilePte, kNone };
+// How discarded frames come to be free again (discard.h): 2007, 2006, 2005.
+enum class DiscardFree : uint8_t { kSignOff, kIpiLists, kPagevec };
+// Where a CPU that does not idle signs a batch off: in each tick, or (2009) in changes of the clock's mode.
+enum class SignoffHook : uint8_t { kTick, kModeChange };
+// A CPU that dies with its signature missing: is taken off the mask, or (as posted) stays.
+enum class SignoffDeadCpu : uint8_t { kRemoved, kStays };
+// Minor faults and unmaps of cached pages: change no state (2009), or make stable and volatile again.
+enum class MinorFaultStates : uint8_t { kNone, kTransitions };
+// A reference is dropped: the attempt comes before, or (2005) after.
+enum class ReleaseAttempt : uint8_t { kBefore, kAfter };
+// Pages that are on no LRU list: not volatile, or (2005) volatile too.
+enum class VolatileOffLru : uint8_t { kRefused, kAllowed };
+// Pages of the swap cache that may be volatile: anonymous ones, any (2006), or none (2005).
+enum class VolatileSwapcache : uint8_t { kAnon, kAny, kNone };
+// Pages of the swap cache that VM_LOCKED vmas map: stay stable, or (as posted) may be volatile.
+enum class MlockedSwapcache : uint8_t { kRefused, kAllowed };
+// Unmapping discarded pages from VM_LOCKED vmas: done, or (2009) refused.
+enum class MlockDiscard : uint8_t { kUnmapped, kRefused };
+// follow_page on a discarded page of a VM_LOCKED vma, without FOLL_GET: takes a reference first, or (as
+// posted) drops one that it never had.
+enum class LockedDiscardRef : uint8_t { kTaken, kAsPosted };
+// A write fault that takes a page out of the swap cache: makes it stable first, or (as posted) does not ask.
+enum class ReuseDiscarded : uint8_t { kStableFirst, kAsPosted };
+// Normal removal from a cache sets PG_discarded: for pages that the host has discarded, or (as posted) first
+// for all.
+enum class RemovalFlag : uint8_t { kDiscarded, kTransient };
+
 struct Semantics {
   AnonReadFault anon_read_fault = AnonReadFault::kZeroPage;
   TruncatePasses truncate_passes = TruncatePasses::kTwo;
@@ -70,6 +108,22 @@ struct Semantics {
   RemapPopulate remap_populate = RemapPopulate::kFault;
   ConvertEnomem convert_enomem = ConvertEnomem::kRolledBack;
   SwapDump swap_dump = SwapDump::kReadSlot;
+  Hints hints = Hints::kOff;
+  DirtyBits dirty_bits = DirtyBits::kPte;
+  DiscardAddress discard_address = DiscardAddress::kAbsolute;
+  DiscardNonlinear discard_nonlinear = DiscardNonlinear::kFilePte;
+  DiscardFree discard_free = DiscardFree::kSignOff;
+  SignoffHook signoff_hook = SignoffHook::kTick;
+  SignoffDeadCpu signoff_dead_cpu = SignoffDeadCpu::kRemoved;
+  MinorFaultStates minor_fault_states = MinorFaultStates::kNone;
+  ReleaseAttempt release_attempt = ReleaseAttempt::kBefore;
+  VolatileOffLru volatile_off_lru = VolatileOffLru::kRefused;
+  VolatileSwapcache volatile_swapcache = VolatileSwapcache::kAnon;
+  MlockedSwapcache mlocked_swapcache = MlockedSwapcache::kRefused;
+  MlockDiscard mlock_discard = MlockDiscard::kUnmapped;
+  LockedDiscardRef locked_discard_ref = LockedDiscardRef::kTaken;
+  ReuseDiscarded reuse_discarded = ReuseDiscarded::kStableFirst;
+  RemovalFlag removal_flag = RemovalFlag::kDiscarded;
   friend bool operator==(const Semantics&, const Semantics&) = default;
 };
 
@@ -84,13 +138,15 @@ struct Switch {
 };
 std::span<const Switch> Switches();
 
-// Sets one switch from "name=value". kInvalid names the switches or values that exist.
+// Sets one switch from "name=value". kInvalid names the switches or values that exist. With hints=base the
+// dirty bits are the page's: the base design is right on no other hardware.
 base::Result<void> SetSwitch(Semantics& semantics, std::string_view assignment);
 // The switches that differ from their defaults, as "name=value", in table order.
 std::vector<std::string> ChangedSwitches(const Semantics& semantics);
 
 // A preset by name: "k34", "k32", "k24", "k18", "k11", each with that kernel's own rules; the defaults are
-// 2.6.34 corrected. kInvalid for another.
+// 2.6.34 corrected. And "hva2005", "gph2006", "gph2007", "gph2009": the postings of page hinting, on the
+// defaults and on hardware with a dirty bit for each page, but for what loses data. kInvalid for another.
 base::Result<Semantics> Generation(std::string_view name);
 std::span<const std::string_view> GenerationNames();
 

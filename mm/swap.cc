@@ -105,7 +105,7 @@ void free_swap_and_cache(Machine& machine, SwpEntry entry) {
   racy_read(&page.mapcount, "mapcount");
   if ((page.mapcount == 0 || vm_swap_full(machine)) && trylock_page(page)) {
     if (page.swapcache() && page.slot == entry) try_to_free_swap(machine, pfn);
-    unlock_page(page);
+    unlock_page(machine.frames, page);
   }
   machine.frames.put_page(pfn);
 }
@@ -116,12 +116,18 @@ bool vm_swap_full(const Machine& machine) {
 
 // ---- the swap cache ----
 
-Pfn lookup_swap_cache(Machine& machine, SwpEntry entry) {
-  Guard guard(machine.swap_lock);
-  if (machine.swap == nullptr || !machine.swap->valid(entry)) return kNoPfn;
-  const Pfn pfn = machine.swap->cached(entry);
-  if (pfn != kNoPfn) machine.frames.get_page(pfn);
-  return pfn;
+Pfn lookup_swap_cache(Machine& machine, SwpEntry entry, CacheLookup lookup) {
+  Pfn pfn = kNoPfn;
+  {
+    Guard guard(machine.swap_lock);
+    if (machine.swap == nullptr || !machine.swap->valid(entry)) return kNoPfn;
+    pfn = machine.swap->cached(entry);
+    if (pfn == kNoPfn) return kNoPfn;
+    machine.frames.get_page(pfn);
+  }
+  if (lookup == CacheLookup::kNoDiscard || page_make_stable(machine.frames, pfn)) return pfn;
+  page_discard(machine, pfn);
+  return kNoPfn;
 }
 
 bool add_to_swap(Machine& machine, Pfn pfn) {
@@ -150,6 +156,16 @@ void Remove(Machine& machine, Page& page) {
 }  // namespace
 
 void delete_from_swap_cache(Machine& machine, Pfn pfn) {
+  page_begin_removal(machine.frames, pfn);
+  {
+    Guard guard(machine.swap_lock);
+    Remove(machine, machine.frames.at(pfn));
+  }
+  page_end_removal(machine.frames, pfn);
+  machine.frames.put_page(pfn);
+}
+
+void discard_from_swap_cache(Machine& machine, Pfn pfn) {
   {
     Guard guard(machine.swap_lock);
     Remove(machine, machine.frames.at(pfn));
@@ -166,6 +182,7 @@ bool remove_swap_mapping(Machine& machine, Pfn pfn) {
     if (page.count != 2 || page.dirty() || (page.flags & PG_writeback) != 0) return false;
     Remove(machine, page);
   }
+  page_end_removal(machine.frames, pfn);
   machine.frames.put_page(pfn);
   return true;
 }
@@ -200,16 +217,16 @@ Pfn NewSwapCachePage(Machine& machine, SwpEntry entry, bool* again) {
     machine.frames.lru_add(pfn);
     return pfn;
   }
-  unlock_page(page);
+  unlock_page(machine.frames, page);
   machine.frames.put_page(pfn);
   return kNoPfn;
 }
 
 }  // namespace
 
-SysResult<Pfn> read_swap_cache(Machine& machine, SwpEntry entry, bool* major) {
+SysResult<Pfn> read_swap_cache(Machine& machine, SwpEntry entry, bool* major, CacheLookup lookup) {
   for (;;) {
-    const Pfn cached = lookup_swap_cache(machine, entry);
+    const Pfn cached = lookup_swap_cache(machine, entry, lookup);
     if (cached != kNoPfn) return cached;
     if (!HoldSlot(machine, entry)) return Err(EINVAL);
     bool again = false;
@@ -218,7 +235,7 @@ SysResult<Pfn> read_swap_cache(Machine& machine, SwpEntry entry, bool* major) {
       Page& page = machine.frames.at(pfn);
       if (machine.swap->device().ReadPage(entry, SpanOf(machine, pfn))) page.flags |= PG_uptodate;
       ++machine.vmstat.pswpin;
-      unlock_page(page);
+      unlock_page(machine.frames, page);
       *major = true;
     }
     swap_free(machine, entry);
@@ -247,6 +264,9 @@ bool reuse_swap_page(Machine& machine, Pfn pfn) {
   }
   if (page.mapcount + swapcount > 1) return false;
   if (page.swapcache() && (page.flags & PG_writeback) == 0 && rule == ReuseRule::kMapcount) {
+    // The slot may hold the only copy.
+    const bool asks = machine.sem().reuse_discarded == ReuseDiscarded::kStableFirst;
+    if (asks && !page_make_stable(machine.frames, pfn)) return false;
     // In do_swap_page the slot still has the entry as its user: it goes with swap_free.
     delete_from_swap_cache(machine, pfn);
     page.flags |= PG_dirty;
@@ -259,6 +279,8 @@ bool try_to_free_swap(Machine& machine, Pfn pfn) {
   CHECK(page.locked());
   if (!page.swapcache() || (page.flags & PG_writeback) != 0 || page_swapcount(machine, page) > 0)
     return false;
+  // The slot may hold the only copy: then it is kept.
+  if (!Planted(Bug::kSlotFreedUnstable) && !page_make_stable(machine.frames, pfn)) return false;
   delete_from_swap_cache(machine, pfn);
   page.flags |= PG_dirty;
   return true;
@@ -269,9 +291,11 @@ void free_page_and_swap_cache(Machine& machine, Pfn pfn) {
   uses(&page.mapcount, false);
   if (page.swapcache() && page.mapcount == 0 && trylock_page(page)) {
     try_to_free_swap(machine, pfn);
-    unlock_page(page);
+    unlock_page(machine.frames, page);
   }
-  machine.frames.put_page(pfn);
+  // An unmap tries to make the page volatile too, until 2009 (A6.5).
+  fault_lookup(machine) == CacheLookup::kStable ? page_cache_release(machine.frames, pfn)
+                                                : machine.frames.put_page(pfn);
 }
 
 SysResult<void> swap_writepage(Machine& machine, Pfn pfn) {
@@ -339,7 +363,7 @@ SysResult<Pfn> shmem_swapin(Machine& machine, Mapping& mapping, Pgoff index) {
       (void)shmem_to_swap(machine, pfn, slot);
     }
   }
-  unlock_page(page);
+  unlock_page(machine.frames, page);
   if (slot != kNoSlot && read) return pfn;
   machine.frames.put_page(pfn);
   if (slot == kNoSlot) return kNoPfn;  // somebody else was first

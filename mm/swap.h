@@ -42,6 +42,8 @@ class SwapDevice {
   virtual SysResult<void> WritePage(SwpEntry slot, ConstPageSpan page) = 0;
   // The slot's own bytes, to be filled by the caller: how a restart puts pages straight into swap.
   virtual PageSpan PlacePage(SwpEntry slot) = 0;
+  // The slot's bytes are not needed any more: their room is given back, as far as the medium can.
+  virtual void DropPage(SwpEntry slot) = 0;
 };
 
 // Slots in memory of this process.
@@ -112,18 +114,21 @@ bool vm_swap_full(const Machine& machine);
 
 // ---- the swap cache ----
 
-// The cached page with a reference taken, or kNoPfn.
-Pfn lookup_swap_cache(Machine& machine, SwpEntry entry);
+// The cached page with a reference taken, or kNoPfn. Stable, unless `lookup` says that it may be discarded.
+Pfn lookup_swap_cache(Machine& machine, SwpEntry entry, CacheLookup lookup = CacheLookup::kStable);
 // Gives a locked anonymous page a slot and puts it into the swap cache, dirty. false: swap is full, or
 // there is none.
 bool add_to_swap(Machine& machine, Pfn pfn);
 // Takes a locked page out of the swap cache and drops the cache's reference: the caller has one.
 void delete_from_swap_cache(Machine& machine, Pfn pfn);
+// The same for a page that the host has discarded (page_discard): PG_discarded is set and stays so.
+void discard_from_swap_cache(Machine& machine, Pfn pfn);
 // The same as remove_mapping() of file.h for a page of the swap cache.
 bool remove_swap_mapping(Machine& machine, Pfn pfn);
 // The slot's page with a reference: the cached one, or read from the device into a new page of the cache
 // (*major). ENOMEM. A page that could not be read comes back without PG_uptodate.
-SysResult<Pfn> read_swap_cache(Machine& machine, SwpEntry entry, bool* major);
+SysResult<Pfn> read_swap_cache(Machine& machine, SwpEntry entry, bool* major,
+                               CacheLookup lookup = CacheLookup::kStable);
 // Users of the slot of a page in the swap cache.
 uint32_t page_swapcount(const Machine& machine, const Page& page);
 // B7: may a write fault write this locked page in place? A page that is its only user's leaves the swap

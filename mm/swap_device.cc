@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "mm/frames.h"
 #include "mm/swap.h"
 
 namespace mm {
@@ -30,6 +31,7 @@ class MappedSwap final : public SwapDevice {
     CHECK((uint64_t{slot} + 1) * kPageSize <= length_);
     return PageSpan(bytes_ + uint64_t{slot} * kPageSize, kPageSize);
   }
+  void DropPage(SwpEntry slot) override { GiveBackPage(PlacePage(slot).data()); }
 
  private:
   std::byte* bytes_;

@@ -37,6 +37,7 @@ SysResult<void> UnuseEntry(Vma& vma, Vaddr addr) {
   lock_page(page);
   SysResult<void> result;
   if (page.swapcache() && page.slot == slot) {
+    CHECK(page_make_stable(machine.frames, pfn));  // it is, since it was looked up
     if (page.uptodate()) {
       Guard guard(vma.mm->page_table_lock);
       if (*entry == orig) UnusePte(vma, addr, *entry, pfn);
@@ -46,7 +47,7 @@ SysResult<void> UnuseEntry(Vma& vma, Vaddr addr) {
     }
     if (page.swapcache()) try_to_free_swap(machine, pfn);
   }
-  unlock_page(page);
+  unlock_page(machine.frames, page);
   machine.frames.put_page(pfn);
   return result;
 }
@@ -86,7 +87,7 @@ void EmptyCache(Machine& machine) {
     lock_page(machine.frames.at(pfn));
     wait_on_page_writeback(machine.frames.at(pfn));
     if (machine.frames.at(pfn).swapcache()) try_to_free_swap(machine, pfn);
-    unlock_page(machine.frames.at(pfn));
+    unlock_page(machine.frames, machine.frames.at(pfn));
     machine.frames.put_page(pfn);
   }
 }
@@ -126,9 +127,10 @@ SysResult<void> sys_swapoff(Machine& machine) {
     machine.swap->set_closed(true);  // nothing goes to swap while it is emptied
   }
   SysResult<void> emptied = TryToUnuse(machine);
-  // A fork may have copied entries behind us, or a fault be about to give its slot back.
+  // A fork may have copied entries behind us, or a fault be about to give its slot back; and a page that the
+  // host has discarded leaves entries.
   while (emptied && !IsEmpty(machine) && !Planted(Bug::kSwapoffOnePass)) {
-    CHECK(smp());
+    CHECK(smp() || page_host_discards(machine.frames));
     cpu_relax();
     emptied = TryToUnuse(machine);
   }

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "base/check.h"
 #include "mm/cpu.h"
@@ -129,6 +130,25 @@ class [[nodiscard]] Guard {
 
  private:
   L& lock_;
+  Where where_;
+};
+
+// That can be given back before the block ends.
+template <class L>
+class [[nodiscard]] UnlockableGuard {
+ public:
+  explicit UnlockableGuard(L& lock, Where where = Where::current()) : lock_(&lock), where_(where) {
+    lock_->lock(where_);
+  }
+  ~UnlockableGuard() { Unlock(); }
+  UnlockableGuard(const UnlockableGuard&) = delete;
+  UnlockableGuard& operator=(const UnlockableGuard&) = delete;
+  void Unlock() {
+    if (L* lock = std::exchange(lock_, nullptr); lock != nullptr) lock->unlock(where_);
+  }
+
+ private:
+  L* lock_;
   Where where_;
 };
 

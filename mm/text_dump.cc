@@ -19,15 +19,21 @@ uint64_t HashPage(const std::byte* bytes) {
   return hash;
 }
 
+std::string StateText(const Machine& machine, Pfn pfn) {
+  return machine.host == nullptr ? "" : std::string(" ") + PageStateName(machine.host->state(pfn));
+}
+
 std::string PageText(const Machine& machine, Pfn pfn) {
   const Page& page = machine.frames.at(pfn);
   std::string flags;
   static constexpr std::pair<uint32_t, const char*> kNames[] = {
-      {PG_locked, "locked"},         {PG_uptodate, "uptodate"},  {PG_dirty, "dirty"},
-      {PG_writeback, "writeback"},   {PG_reserved, "reserved"},  {PG_swapcache, "swapcache"},
-      {PG_referenced, "referenced"}, {PG_active, "active"},      {PG_lru, "lru"},
-      {PG_swapbacked, "swapbacked"}, {PG_anon, "chained"},       {PG_ksm, "ksm"},
-      {PG_hwpoison, "hwpoison"},     {PG_key_dirty, "key_dirty"}};
+      {PG_locked, "locked"},         {PG_uptodate, "uptodate"},   {PG_dirty, "dirty"},
+      {PG_writeback, "writeback"},   {PG_reserved, "reserved"},   {PG_swapcache, "swapcache"},
+      {PG_referenced, "referenced"}, {PG_active, "active"},       {PG_lru, "lru"},
+      {PG_swapbacked, "swapbacked"}, {PG_anon, "chained"},        {PG_ksm, "ksm"},
+      {PG_hwpoison, "hwpoison"},     {PG_key_dirty, "key_dirty"}, {PG_discarded, "discarded"},
+      {PG_writable, "writable"},     {PG_private, "private"},     {PG_error, "error"},
+      {PG_mlocked, "mlocked"}};
   for (const auto& [bit, name] : kNames) {
     if ((page.flags & bit) != 0) flags += std::string(flags.empty() ? "" : ",") + name;
   }
@@ -36,7 +42,8 @@ std::string PageText(const Machine& machine, Pfn pfn) {
                 PageAnon(page)                 ? "anon"
                 : FileMapping(page) != nullptr ? "file"
                                                : "none",
-                flags.c_str(), static_cast<unsigned long long>(HashPage(machine.frames.bytes(pfn))));
+                flags.c_str(), static_cast<unsigned long long>(HashPage(machine.frames.bytes(pfn)))) +
+         StateText(machine, pfn);
 }
 
 std::string PteText(const Machine& machine, Pte pte) {
@@ -79,6 +86,29 @@ void DumpMm(const Machine& machine, MmStruct& mm, std::string& text) {
   mm.pgtable.walk(0, Vaddr{1} << 48, [&](Vaddr addr, const Pte& pte) {
     text += Format("  pte %#llx %s\n", static_cast<unsigned long long>(addr), PteText(machine, pte).c_str());
   });
+}
+
+void DumpPfns(const char* name, const std::vector<Pfn>& pages, std::string& text) {
+  if (pages.empty()) return;
+  text += Format("  %s", name);
+  for (const Pfn pfn : pages) text += Format(" %u", static_cast<unsigned>(pfn));
+  text += "\n";
+}
+
+// What hinting left of frames that no page table and no cache names.
+void DumpHost(const Machine& machine, std::string& text) {
+  if (machine.host == nullptr) return;
+  text += "host";
+  for (const PageState state : kAllPageStates) {
+    text +=
+        Format(" %s %llu", PageStateName(state), static_cast<unsigned long long>(machine.host->count(state)));
+  }
+  text += Format(" sign_off_mask %#x\n", machine.discarded->sign_off_mask());
+  for (unsigned cpu = 0; cpu < NR_CPUS; ++cpu) {
+    DumpPfns(Format("discarded on cpu %u", cpu).c_str(), machine.discarded->on_cpu(cpu), text);
+  }
+  DumpPfns("discarded", machine.discarded->list(), text);
+  DumpPfns("discarded, to sign off", machine.discarded->sign_off(), text);
 }
 
 void DumpSwap(const Machine& machine, std::string& text) {
@@ -130,6 +160,7 @@ std::string TextDump(const Machine& machine) {
     text += Format(" %s %llu", counter.name, static_cast<unsigned long long>(machine.vmstat.*counter.value));
   }
   text += "\n";
+  DumpHost(machine, text);
   DumpSwap(machine, text);
   for (const FilePtr& file : machine.files()) {
     text += Format("file %u '%s' kind %d size %llu%s%s truncate_count %llu\n",

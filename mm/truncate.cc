@@ -34,7 +34,7 @@ void truncate_inode_pages_range(Machine& machine, File& file, Pgoff first, Pgoff
       }
       remove_from_page_cache(machine, pfn);
     }
-    unlock_page(page);
+    unlock_page(machine.frames, page);
     machine.frames.put_page(pfn);
   }
 }
@@ -155,7 +155,7 @@ void invalidate_mapping_pages(Machine& machine, Mapping& mapping, Pgoff first, P
     Page& page = machine.frames.at(pfn);
     if (trylock_page(page)) {
       if (FileMapping(page) == &mapping && page.mapcount == 0) remove_mapping(machine, pfn);
-      unlock_page(page);
+      unlock_page(machine.frames, page);
     }
     machine.frames.put_page(pfn);
   }

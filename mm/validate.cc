@@ -176,7 +176,7 @@ class Checker {
 
   // C4. Bytes behind the end of the file may differ: a shared mapping can store there.
   void CompareWithDisk(File& file, Pgoff index, Pfn pfn, const Page& page) {
-    if (file.disk() == nullptr || page.dirty() || !page.uptodate()) return;
+    if (file.disk() == nullptr || page.dirty() || !page.uptodate() || IsGone(pfn)) return;
     PageBytes disk;
     if (!file.disk()->ReadPage(index, disk)) return;
     const size_t valid = std::min<uint64_t>(kPageSize, file.i_size - index * kPageSize);
@@ -216,9 +216,11 @@ class Checker {
     }
   }
 
+  bool IsGone(Pfn pfn) const { return machine_.host != nullptr && IsDiscarded(machine_.host->state(pfn)); }
+
   // SW3, but for a page whose ptes know more than its flags.
   void CompareWithSlot(SwpEntry slot, Pfn pfn, const Page& page) {
-    bool dirty = page.dirty() || !page.uptodate();
+    bool dirty = page.dirty() || !page.uptodate() || (page.flags & PG_key_dirty) != 0 || IsGone(pfn);
     for (const PteAddr& at : chains_[Num(pfn)]) dirty = dirty || pte_dirty(*at.mm->pgtable.find(at.addr));
     PageBytes bytes;
     if (dirty || !machine_.swap->device().ReadPage(slot, bytes)) return;
@@ -309,6 +311,7 @@ class Checker {
     if (std::any_of(zero, zero + kPageSize, [](std::byte b) { return b != std::byte{0}; })) {
       Broken("F1: the zero page is not zero");
     }
+    if (machine_.discarded != nullptr) free -= static_cast<uint32_t>(machine_.discarded->size());
     if (free + (machine_.frames.frame_count() - machine_.frames.high_water()) != machine_.frames.nr_free()) {
       Broken(Format("F2: %u frames are free, recounted %u", machine_.frames.nr_free(), free));
     }
@@ -342,7 +345,8 @@ class Checker {
 }  // namespace
 
 std::optional<std::string> Validate(const Machine& machine, Depth depth) {
-  return Checker(machine, depth).Run();
+  std::optional<std::string> broken = Checker(machine, depth).Run();
+  return broken ? broken : ValidateHinting(machine);
 }
 
 }  // namespace mm

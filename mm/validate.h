@@ -9,6 +9,7 @@
 //   T1         no linear pte lies past the end of its file (INV-M2), unless a switch lets it
 //   L1         no lock is held, no page is locked, between steps
 //   SW1 .. SW3 swap cache and slots (swap.h)       LR1     LRU lists (lru.h)
+//   H1 H2      the host's frames (host.h)          and those of page hinting: ValidateHinting()
 //
 // The spec's D4 and where it is judged, here (V), by a CHECK at the place (CHECK), or by the outcome of an
 // access that a test compares (test):
@@ -30,6 +31,10 @@ enum class Depth : uint8_t { kQuick, kDeep };  // deep also compares clean cache
 // The first broken invariant ("A4: pid 3 0x7000: ..."), or nothing.
 // Requires: called between system calls and faults. O(frames in use + ptes).
 std::optional<std::string> Validate(const Machine& machine, Depth depth = Depth::kQuick);
+
+// The part of it that looks at the host underneath: INV-G8 to G10, INV-V5 to V9, INV-D2, D7, D12, D13, H1,
+// H2.
+std::optional<std::string> ValidateHinting(const Machine& machine);
 
 // The whole machine as text, one fact a line: files and their caches, address spaces, vmas, ptes,
 // page flags and counts, and a hash of each page's bytes. Two machines in the same state give the

@@ -57,6 +57,13 @@ PteList ChainOf(Page& page) {
   return entries;
 }
 
+// The storage key's change bit, once nobody can write the page any more.
+bool ClearKey(Page& page) {
+  const bool changed = (page.flags & PG_key_dirty) != 0;
+  page.flags &= ~PG_key_dirty;
+  return changed;
+}
+
 }  // namespace
 
 void zap_page_range(Vma& vma, Vaddr start, Vaddr end, const ZapDetails* details) {
@@ -121,13 +128,13 @@ bool page_mkclean(Machine& machine, Pfn pfn) {
         again = (clean(at.mm->pgtable.find(at.addr)) && !Planted(Bug::kMkcleanChainOnce)) || again;
       }
     }
-    return dirty;
+    return ClearKey(page) || dirty;
   }
   for (Vma* vma : mapping->i_mmap_shared.overlapping(page.index, page.index + 1)) {
     Guard table_guard(vma->mm->page_table_lock);
     clean(vma->mm->pgtable.find(RangeInVma(*vma, page.index, page.index + 1).first));
   }
-  return dirty;
+  return ClearKey(page) || dirty;
 }
 
 }  // namespace mm

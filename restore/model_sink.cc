@@ -199,7 +199,7 @@ base::Result<void> ModelSink::PlaceObject(const PageRun& run, std::vector<std::s
     mm::add_to_page_cache(*machine_, file.mapping, run.first() + i, stored.pfn);
     page.flags |= mm::PG_uptodate;
     mm::set_page_dirty(*machine_, stored.pfn);
-    mm::unlock_page(page);
+    mm::unlock_page_nocheck(page);
     machine_->frames.put_page(stored.pfn);  // the cache's reference stays
   }
   return {};

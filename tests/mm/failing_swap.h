@@ -29,6 +29,7 @@ class FailingSwap final : public SwapDevice {
     return {};
   }
   PageSpan PlacePage(SwpEntry slot) override { return pages[slot]; }
+  void DropPage(SwpEntry slot) override { pages.erase(slot); }
 
   std::map<SwpEntry, PageBytes> pages;
   std::set<SwpEntry> bad_reads;

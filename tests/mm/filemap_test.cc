@@ -273,7 +273,7 @@ TEST(Filemap, InvalidateSkipsLockedAndWriteback) {
   writeback.flags |= PG_writeback;
   invalidate_mapping_pages(w.machine(), file->mapping, 0, 3);
   EXPECT_EQ(file->mapping.pages.size(), 2u);
-  unlock_page(locked);
+  unlock_page_nocheck(locked);
   writeback.flags &= ~PG_writeback;
   invalidate_mapping_pages(w.machine(), file->mapping, 0, ~Pgoff{0});
   EXPECT_TRUE(file->mapping.pages.empty());

@@ -36,6 +36,7 @@ Found Hunt(mm::Bug bug, const Spec& spec) {
     mm::ExploreOptions options;
     options.cpus = static_cast<unsigned>(spec.cpus.size());
     options.preemptions = kBound;
+    options.host_moves = spec.host_moves;
     const mm::Explored explored = mm::ExploreAll(
         [&] {
           ++g_schedules;
@@ -80,6 +81,22 @@ constexpr Planted kPlanted[] = {
     {mm::Bug::kInstallAfterTruncate, "InstallAfterTruncate", "O10_conversion_against_truncate_k18"},
     {mm::Bug::kRemovesUsedPage, "RemovesUsedPage", "drop_caches_against_store_k18"},
     {mm::Bug::kSwapoffOnePass, "SwapoffOnePass", "swapoff_against_fork"},
+    // Page hinting, with two moves of the host.
+    {mm::Bug::kNoDiscardList, "NoDiscardList", "G64_discard_fault_against_reuse_sign_off"},
+    {mm::Bug::kHandlerEnablesFirst, "HandlerEnablesFirst", "G64_discard_fault_against_reuse_ipi_lists"},
+    {mm::Bug::kUnmapLooksWithoutLock, "UnmapLooksWithoutLock",
+     "G51_fault_without_page_lock_against_discard_fault"},
+    {mm::Bug::kDiscardedNotLookedAt, "DiscardedNotLookedAt",
+     "G51_fault_without_page_lock_against_discard_fault"},
+    {mm::Bug::kMakeStableNoWait, "MakeStableNoWait", "G31_read_against_read"},
+    {mm::Bug::kOffsetByOne, "OffsetByOne", "G31_read_against_read"},
+    {mm::Bug::kBitsBeforeCounts, "BitsBeforeCounts", "G36_read_against_write"},
+    {mm::Bug::kWritableNotConfirmed, "WritableNotConfirmed", "G78_last_unmap_against_a_writable_pte_key"},
+    {mm::Bug::kWritableResetWhileMapped, "WritableResetWhileMapped",
+     "G78_last_unmap_against_a_writable_pte_key"},
+    {mm::Bug::kKeyClearedFirst, "KeyClearedFirst", "G84_last_unmap_of_a_changed_page_key"},
+    {mm::Bug::kCopiesUnstable, "CopiesUnstable", "G53_cow_break_against_discard_fault"},
+    {mm::Bug::kSlotFreedUnstable, "SlotFreedUnstable", "G96_swapin_that_frees_the_slot_against_load"},
 };
 
 void PrintTo(const Planted& planted, std::ostream* out) { *out << planted.name; }

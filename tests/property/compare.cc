@@ -45,7 +45,7 @@ uint64_t IndexAt(const mm::Vma& vma, mm::Vaddr addr) {
 // The bytes of a swap slot: the swap cache's page, or the device's.
 Difference SameSlot(const World& world, mm::SwpEntry slot, const naive::PageBytes& expected) {
   const mm::Pfn cached = world.machine->swap->cached(slot);
-  if (cached != mm::kNoPfn) return SameBytes(world.machine->frames.bytes(cached), expected);
+  if (cached != mm::kNoPfn) return SameBytes(ContentOf(world, cached), expected);
   mm::PageBytes bytes;
   if (!world.machine->swap->device().ReadPage(slot, bytes)) return "its slot cannot be read";
   return SameBytes(bytes.data(), expected);
@@ -99,7 +99,7 @@ Difference SamePage(const World& world, const mm::Vma& vma, mm::Vaddr addr, cons
     return page.copy != nullptr ? "not modified, but it was written" : "modified, but it was never written";
   }
   if (page.copy == nullptr && page.past_end()) return "mapped behind the end of the file";
-  return SameBytes(world.machine->frames.bytes(mm::pte_pfn(pte)), page.bytes());
+  return SameBytes(ContentOf(world, mm::pte_pfn(pte)), page.bytes());
 }
 
 Difference CompareMemory(World& world, const Proc& proc) {
@@ -129,7 +129,7 @@ Difference CompareFile(World& world, mm::File& file, const naive::Object& object
     const std::byte* bytes = from_disk.data();
     const auto cached = file.mapping.pages.find(index);
     if (cached != file.mapping.pages.end()) {
-      bytes = world.machine->frames.bytes(cached->second);
+      bytes = ContentOf(world, cached->second);
     } else if (const auto swapped = file.mapping.swapped.find(index); swapped != file.mapping.swapped.end()) {
       if (const Difference difference = SameSlot(world, swapped->second, object.page(index))) {
         return Format("file %u page %llu in swap: %s", object.id, Hex(index), difference->c_str());
@@ -188,7 +188,7 @@ Difference CheckGetDirtyPage(World& world, mm::Vma& vma, mm::Vaddr addr, const n
   if (page.copy == nullptr) {
     difference = "get_dirty_page calls it modified";
   } else {
-    difference = SameBytes(world.machine->frames.bytes(*dirty), *page.copy);
+    difference = SameBytes(ContentOf(world, *dirty), *page.copy);
   }
   world.machine->frames.put_page(*dirty);
   return difference;

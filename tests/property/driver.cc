@@ -101,6 +101,10 @@ World::World(const Options& given) : options(given), model(RulesOf(given.semanti
   // As posted, get_dirty_page loses what is in the swap cache: that rule is for machines without swap.
   const bool swap = given.memory != Memory::kSmall && given.semantics.dirty_rule == mm::DirtyRule::kAnonymous;
   if (swap) config.swap_bytes = kSwapPages * naive::kPage;
+  constexpr uint64_t kHostPages = 100;
+  if (given.semantics.hints != mm::Hints::kOff && given.memory == Memory::kAmple) {
+    config.host_bytes = kHostPages * naive::kPage;
+  }
   machine = std::move(mm::Machine::Create(config).value());
 }
 
@@ -145,6 +149,7 @@ std::optional<Failure> RunCase(const Case& test, const Options& options) {
     const bool was_synced = world.synced;
     const uint64_t stalls = world.machine->vmstat.allocstall;
     if (options.memory == Memory::kTight) AlignFiles(world);
+    MoveHost(world, test.ops[step]);
     Difference difference = RunOp(world, test.ops[step]);
     // Also where the step itself made memory free again: what was written back for it is not noticed here.
     const bool made_room = options.memory == Memory::kSmall && world.machine->vmstat.allocstall != stalls;
@@ -163,6 +168,10 @@ std::optional<Failure> RunCase(const Case& test, const Options& options) {
     }
   }
   for (std::vector<mm::Pfn>& pages : world.pins) mm::unpin_user_pages(*world.machine, pages);
+  if (world.machine->host != nullptr) {
+    g_progress.discarded += world.machine->host->stat().discarded;
+    g_progress.discard_faults += world.machine->host->stat().discard_faults;
+  }
   return {};
 }
 

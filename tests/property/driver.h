@@ -95,6 +95,8 @@ struct Progress {
   uint64_t seed = 0;
   size_t step = 0;
   uint64_t steps_total = 0;  // of all cases
+  uint64_t discarded = 0;    // pages that a host took for good
+  uint64_t discard_faults = 0;
 };
 const Progress& CurrentProgress();
 

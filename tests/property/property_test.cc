@@ -104,6 +104,8 @@ void RunFor(milliseconds budget, const Options& options, std::string_view name) 
   const Clock::time_point end = Clock::now() + budget;
   const uint64_t seed = FreshSeed();
   const uint64_t steps_before = CurrentProgress().steps_total;
+  const uint64_t discarded_before = CurrentProgress().discarded;
+  const uint64_t faults_before = CurrentProgress().discard_faults;
   uint64_t batches = 0;
   while (Clock::now() < end) {
     if (!RunCases(seed + batches, kBatch, kSteps, options)) return;
@@ -112,6 +114,10 @@ void RunFor(milliseconds budget, const Options& options, std::string_view name) 
   std::printf("%.*s: seed %llu, %llu cases, %llu steps\n", static_cast<int>(name.size()), name.data(),
               static_cast<unsigned long long>(seed), static_cast<unsigned long long>(batches * kBatch),
               static_cast<unsigned long long>(CurrentProgress().steps_total - steps_before));
+  if (options.semantics.hints == mm::Hints::kOff) return;
+  std::printf("  %llu pages discarded, %llu discard faults\n",
+              static_cast<unsigned long long>(CurrentProgress().discarded - discarded_before),
+              static_cast<unsigned long long>(CurrentProgress().discard_faults - faults_before));
 }
 
 class Property : public testing::Test {

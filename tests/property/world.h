@@ -55,6 +55,12 @@ void NoteWriteBack(World& world);
 // And where any step may, files end with a page, so that nothing lies behind.
 void AlignFiles(World& world);
 
+// What the host does before a step: takes frames, by its own order of preference or the very one that hurts,
+// and lets CPUs idle. Nothing may show it (host_moves.cc).
+void MoveHost(World& world, const Op& op);
+// A page's bytes as an access would find them; good until the next call.
+const std::byte* ContentOf(const World& world, mm::Pfn pfn);
+
 // The first difference between the two models' memory and files.
 std::optional<std::string> Compare(World& world);
 // get_dirty_page and next_dirty_run over every private vma of a process, against each other and

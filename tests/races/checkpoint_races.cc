@@ -35,7 +35,7 @@ char ByteAt(World& w, mm::MmStruct& mm, Vaddr addr) {
   mm::lock_page(w.m().frames.at(pfn));
   mm::uses(w.m().frames.bytes(pfn), false);
   const char byte = static_cast<char>(*w.m().frames.bytes(pfn));
-  mm::unlock_page(w.m().frames.at(pfn));
+  mm::unlock_page_nocheck(w.m().frames.at(pfn));
   w.m().frames.put_page(pfn);
   return byte;
 }

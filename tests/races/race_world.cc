@@ -43,6 +43,25 @@ void World::Run(unsigned cpu) {
   others[(cpu - own.size()) % others.size()](*this);
 }
 
+// ---- the host ----
+
+namespace {
+
+mm::Pfn PageOf(mm::Machine& machine, const void* object) {
+  const char* flags = static_cast<const char*>(object) - 3;  // page_state_object()
+  return machine.frames.pfn_of(*reinterpret_cast<const mm::Page*>(flags - offsetof(mm::Page, flags)));
+}
+
+}  // namespace
+
+// What a stable page's bytes go through is the paging store's business alone: the guest cannot see it.
+bool World::HostMay(const void* object) {
+  const mm::PageState state = machine_->host->state(PageOf(*machine_, object));
+  return state == mm::PageState::Vr || state == mm::PageState::Pr || state == mm::PageState::Ur;
+}
+
+void World::HostMove(const void* object) { (void)machine_->host->take(PageOf(*machine_, object)); }
+
 // ---- processes ----
 
 Process& World::Spawn() {
@@ -179,7 +198,9 @@ std::string World::Leftovers() {
     // A page whose lock somebody held just then stays in the swap cache, for reclaim to find.
     if (!mm::sys_swapoff(*machine_)) return "swap cannot be switched off";
   }
+  if (machine_->discarded != nullptr) (void)machine_->discarded->wait();
   uint32_t free = machine_->frames.nr_free();
+  if (machine_->discarded != nullptr) free += static_cast<uint32_t>(machine_->discarded->size());
   if (spec_.poisons && (machine_->frames.at(pfn).flags & mm::PG_hwpoison) != 0) ++free;
   if (free + 1 != machine_->frames.frame_count()) {
     return base::Format("%u pages are left behind", machine_->frames.frame_count() - 1 - free);
@@ -211,6 +232,7 @@ const std::vector<Spec>& Races() {
     AddTruncateRaces(&all);
     AddFailureRaces(&all);
     AddCheckpointRaces(&all);
+    AddHintingRaces(&all);
     return all;
   }();
   return races;

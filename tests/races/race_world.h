@@ -52,6 +52,7 @@ struct Spec {
   bool broken = false;      // a switch is set to what a kernel once did: the search finds what that breaks
   bool poisons = false;     // one page fails, and is never free again
   bool keep_state = false;  // fill State()
+  unsigned host_moves = 0;  // of the host underneath, an adversary (page hinting)
 };
 
 // Two CPUs, one against the other.
@@ -77,6 +78,8 @@ class World : public mm::Race {
   void Run(unsigned cpu) override;
   std::optional<std::string> Check() override;
   uint64_t State() override { return state_; }
+  bool HostMay(const void* object) override;
+  void HostMove(const void* object) override;
 
   mm::Machine& m() { return *machine_; }
 
@@ -158,6 +161,7 @@ void AddFileRaces(std::vector<Spec>* races);
 void AddTruncateRaces(std::vector<Spec>* races);
 void AddFailureRaces(std::vector<Spec>* races);
 void AddCheckpointRaces(std::vector<Spec>* races);
+void AddHintingRaces(std::vector<Spec>* races);
 
 // Actions that many races have.
 inline void Reclaim(World& w) { w.Reclaim(w.pfn); }

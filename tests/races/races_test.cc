@@ -48,6 +48,7 @@ TEST_P(EachRace, HoldsInEveryInterleaving) {
   mm::ExploreOptions options;
   options.cpus = static_cast<unsigned>(spec.cpus.size());
   options.preemptions = BoundOf(spec);
+  options.host_moves = spec.host_moves;
   const auto start = std::chrono::steady_clock::now();
   const mm::Explored explored = mm::ExploreAll(Maker(spec), options);
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
@@ -66,6 +67,7 @@ void Random(const Spec& spec, uint64_t seed, uint64_t schedules) {
   mm::ExploreOptions options;
   options.cpus = 4;
   options.seed = seed;
+  options.host_moves = spec.host_moves;
   options.schedules_max = schedules;
   const mm::Explored random = mm::ExploreRandom(Maker(spec), options);
   EXPECT_FALSE(random.failure) << "CKPT_SEED=" << seed << "\n" << random.Report();

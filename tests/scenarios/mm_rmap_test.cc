@@ -46,7 +46,7 @@ struct ThreeMappers {
   SwapResult Unmap() {
     lock_page(page());
     const SwapResult result = try_to_unmap(m(), pfn);
-    unlock_page(page());
+    unlock_page_nocheck(page());
     return result;
   }
   // Nothing was referenced lately.
@@ -241,7 +241,7 @@ struct ToConvert {
   SysResult<void> Convert() {
     lock_page(page());
     const SysResult<void> converted = page_convert_anon(m(), pfn);
-    unlock_page(page());
+    unlock_page_nocheck(page());
     return converted;
   }
   Vaddr At(size_t i) const { return addr[i] + 2 * kPage; }
@@ -298,7 +298,7 @@ TEST(Rmap, O07_converted_page_is_unmapped_and_referenced_through_its_chain) {
   EXPECT_EQ(page_referenced(t.m(), t.pfn, PageIs::kUnlocked), 0);
   lock_page(t.page());
   EXPECT_EQ(try_to_unmap(t.m(), t.pfn), SwapResult::SWAP_SUCCESS);
-  unlock_page(t.page());
+  unlock_page_nocheck(t.page());
   EXPECT_EQ(t.w.PteAt(t.other, t.window), pgoff_to_pte(2));
   EXPECT_EQ(t.w.PteAt(*t.p[0], t.At(0)), Pte{});
   EXPECT_EQ(t.m().vmstat.nr_mapped, 0u);
@@ -396,7 +396,7 @@ TEST(Rmap, O12_conversion_out_of_memory_rolls_back) {
     t.m().pte_chains.FailTryAlloc(nth);
     lock_page(t.page());
     const SysResult<void> converted = page_convert_anon(t.m(), t.pfn);
-    unlock_page(t.page());
+    unlock_page_nocheck(t.page());
     t.m().pte_chains.FailTryAlloc(0);
     t.w.Check();
     if (converted) {
@@ -534,7 +534,7 @@ void LastUnmapDirtiesOnce(Path path, bool chained) {
       EXPECT_EQ(t.m().vmstat.nr_mapped, 1u);
     }
     EXPECT_EQ(try_to_unmap(t.m(), t.pfn), SwapResult::SWAP_SUCCESS);
-    unlock_page(t.page());
+    unlock_page_nocheck(t.page());
   }
   EXPECT_TRUE(t.page().dirty());
   EXPECT_EQ(t.page().flags & PG_key_dirty, 0u);

@@ -1,0 +1,2 @@
+// The races' hinting_races.cc, built against the model with the planted bugs.
+#include "tests/races/hinting_races.cc"
