@@ -30,8 +30,9 @@ struct Counter {
 
 // Frames by what the guest says of them and where the host has their bytes, in the order of mm::PageState.
 constexpr const char* kStateCounters[] = {
-    "frames_stable_resident",   "frames_stable_preserved", "frames_stable_zero",
-    "frames_unused_resident",   "frames_unused_zero",      "frames_volatile_resident",
+    "frames_stable_resident",    "frames_stable_preserved",
+    "frames_stable_zero",        "frames_unused_resident",
+    "frames_unused_zero",        "frames_volatile_resident",
     "frames_volatile_discarded", "frames_potentially_volatile_resident"};
 static_assert(std::size(kStateCounters) == mm::kPageStates);
 

@@ -16,8 +16,7 @@ namespace {
 // Where brk starts in a process that never called exec.
 constexpr mm::Vaddr kPlainBrk = 0x555555600000;
 
-base::Result<mm::MachineConfig> ConfigOf(const ckpt_pb::Workload::Machine& machine,
-                                         const Options& options) {
+base::Result<mm::MachineConfig> ConfigOf(const ckpt_pb::Workload::Machine& machine, const Options& options) {
   mm::MachineConfig config;
   config.memory_bytes = SizeOr(machine.memory(), config.memory_bytes);
   if (!machine.generation().empty()) config.semantics = TRY(mm::Generation(machine.generation()));

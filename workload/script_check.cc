@@ -220,10 +220,10 @@ base::Result<void> CheckMachine(const Located& located, const ckpt_pb::Workload:
     const uint64_t host = SizeOr(machine.host(), 0);
     const uint64_t memory = SizeOr(machine.memory(), mm::MachineConfig{}.memory_bytes);
     if (host < mm::kHostMemoryMin || host > memory) {
-      return located.Wrong("host", base::Format("host: %s; expected %s to the %s of the machine",
-                                                base::FormatSize(host).c_str(),
-                                                base::FormatSize(mm::kHostMemoryMin).c_str(),
-                                                base::FormatSize(memory).c_str()));
+      return located.Wrong(
+          "host",
+          base::Format("host: %s; expected %s to the %s of the machine", base::FormatSize(host).c_str(),
+                       base::FormatSize(mm::kHostMemoryMin).c_str(), base::FormatSize(memory).c_str()));
     }
   }
   if (machine.cpus() > mm::NR_CPUS) {

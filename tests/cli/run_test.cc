@@ -153,8 +153,10 @@ TEST_F(RunCommand, StatsOfSwap) {
 
 TEST_F(RunCommand, StatsOfPageHinting) {
   Write("h.textproto",
-        "machine { memory: \"4MiB\" host: \"256k\" }\nfile { name: \"f\" size: \"1MiB\" generator: \"random\" }\n"
-        "step { map { region: \"f\" file: \"f\" shared: true prot: \"r--\" } }\nstep { load { region: \"f\" } }\n"
+        "machine { memory: \"4MiB\" host: \"256k\" }\nfile { name: \"f\" size: \"1MiB\" generator: "
+        "\"random\" }\n"
+        "step { map { region: \"f\" file: \"f\" shared: true prot: \"r--\" } }\nstep { load { region: \"f\" "
+        "} }\n"
         "step { load { region: \"f\" } }\n");
   const Outcome off = Ckpt({"run", "h.textproto", "--stats", "--validate"});
   ASSERT_TRUE(Good(off));
