@@ -54,6 +54,7 @@ base::Result<void> ModelSource::Prepare() {
   machine_pb_.set_vdso_pages(config.vdso_pages);
   machine_pb_.set_label(scope_.label);
   machine_pb_.set_swap_bytes(config.swap_bytes);
+  machine_pb_.set_host_bytes(config.host_bytes);
   machine_pb_.set_swap_off(config.swap_bytes > 0 && machine_.swap == nullptr);
   return {};
 }

@@ -20,12 +20,21 @@ struct RunCommand {
   bool validate = false;
   bool text_dump = false;
   bool stats = false;
+  std::string hints;
 };
 
 struct Counter {
   const char* name;
   uint64_t value;
 };
+
+// Frames by what the guest says of them and where the host has their bytes, in the order of mm::PageState.
+constexpr const char* kStateCounters[] = {
+    "frames_stable_resident",    "frames_stable_preserved",
+    "frames_stable_zero",        "frames_unused_resident",
+    "frames_unused_zero",        "frames_volatile_resident",
+    "frames_volatile_discarded", "frames_potentially_volatile_resident"};
+static_assert(std::size(kStateCounters) == mm::kPageStates);
 
 // By their names and in the order of /proc/vmstat, in pages; with swap behind them what /proc/meminfo says of
 // it, in kB.
@@ -44,6 +53,18 @@ std::vector<Counter> Counters(const mm::Machine& machine) {
     counters.push_back({"SwapTotal", machine.swap->nr_slots() * kPageKb});
     counters.push_back({"SwapFree", machine.swap->nr_free() * kPageKb});
   }
+  if (machine.host == nullptr) return counters;
+  for (const mm::PageState state : mm::kAllPageStates) {
+    counters.push_back({kStateCounters[static_cast<size_t>(state)], machine.host->count(state)});
+  }
+  const mm::HostStat& stat = machine.host->stat();
+  counters.insert(counters.end(), {{"host_backed", stat.backed},
+                                   {"host_paged_in", stat.paged_in},
+                                   {"host_paged_out", stat.paged_out},
+                                   {"host_discarded", stat.discarded},
+                                   {"discard_faults", stat.discard_faults},
+                                   {"page_state_requests", stat.requests},
+                                   {"page_state_changes", stat.transitions}});
   return counters;
 }
 
@@ -87,6 +108,7 @@ base::Result<void> RunIt(RunCommand& command) {
   RunProgress progress("run", script);
   workload::Options options = progress.Options(command.disk_dir);
   command.cpus.Apply(options);
+  options.hints = command.hints;
   uint64_t steps = 0;
   options.after_step = [&](mm::Machine&, const std::string&) -> base::Result<void> {
     ++steps;
@@ -144,6 +166,8 @@ void AddRun(CLI::App& app, Action& action) {
   AddText(*run, "--disk", command->disk_dir, "Keep the workload's files in this folder");
   AddImageOptions(*run, command->checkpoint.image);
   command->cpus.AddTo(*run);
+  AddText(*run, "--hints", command->hints, "Page hinting, over what the workload says: off, base or writable")
+      ->check(CLI::IsMember({"off", "base", "writable"}));
   AddFlag(*run, "--validate", command->validate, "Check every invariant of the model after each step");
   AddFlag(*run, "--text-dump", command->text_dump, "Print the machine as text at the end");
   AddFlag(*run, "--stats", command->stats, "Print the machine's counters at the end, as /proc/vmstat does");

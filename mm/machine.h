@@ -116,6 +116,16 @@ class Machine {
   std::unique_ptr<Host> host;
   std::unique_ptr<DiscardedPages> discarded;
 
+  // Another amount of real memory for the host underneath. Requires: there is one; at least kHostMemoryMin.
+  void resize_host(uint64_t bytes) {
+    config_.host_bytes = bytes;
+    host->set_memory(bytes / kPageSize);
+  }
+  // The CPU has nothing to do for a moment: between two steps of a workload.
+  void cpu_idle() {
+    if (discarded != nullptr) discarded->idle();
+  }
+
   // ---- processes ----
 
   // A process with an empty address space. Requires: the pid is free.

@@ -50,6 +50,15 @@ base::Result<std::unique_ptr<ModelSink>> ModelSink::Create(const ckpt_pb::Machin
     TRY_VOID(mm::SetSwitch(config.semantics, assignment));
   }
   std::unique_ptr<ModelSink> sink(new ModelSink(std::move(disk_dir)));
+  // A host has room for all until the last page is in its place: pieces are filled in any order.
+  sink->host_bytes_ = recorded.host_bytes();
+  if (sink->host_bytes_ != 0) {
+    config.host_bytes = config.memory_bytes;
+    if (sink->host_bytes_ < mm::kHostMemoryMin || sink->host_bytes_ > config.memory_bytes) {
+      return Fail(Code::kCorrupt, "the image has a host of %s under a machine of %s",
+                  base::FormatSize(sink->host_bytes_).c_str(), base::FormatSize(config.memory_bytes).c_str());
+    }
+  }
   sink->machine_ = TRY(mm::Machine::Create(config));
   return sink;
 }
@@ -277,6 +286,7 @@ base::Result<void> ModelSink::Seal() {
   for (const auto& [objref, file] : files_) {
     if (auto* disk = dynamic_cast<mm::OverlayDisk*>(file->disk())) (void)disk->Truncate(file->i_size);
   }
+  if (host_bytes_ != 0) machine_->resize_host(host_bytes_);
   // Last, since it may send other pages away.
   for (const auto& [objref, mm] : mms_) BringInLocked(*mm);
   stored_.clear();

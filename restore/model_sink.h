@@ -53,6 +53,7 @@ class ModelSink final : public MemorySink {
 
   std::string disk_dir_;
   std::unique_ptr<mm::Machine> machine_;
+  uint64_t host_bytes_ = 0;  // of the host underneath, once all is in its place; 0: as much as the machine
   std::map<uint32_t, mm::FilePtr> files_;
   std::map<uint32_t, std::shared_ptr<mm::MmStruct>> mms_;
   std::vector<Stored> stored_;  // by number, for SAME runs

@@ -16,8 +16,7 @@ namespace {
 // Where brk starts in a process that never called exec.
 constexpr mm::Vaddr kPlainBrk = 0x555555600000;
 
-base::Result<mm::MachineConfig> ConfigOf(const ckpt_pb::Workload::Machine& machine,
-                                         const std::string& disk_dir) {
+base::Result<mm::MachineConfig> ConfigOf(const ckpt_pb::Workload::Machine& machine, const Options& options) {
   mm::MachineConfig config;
   config.memory_bytes = SizeOr(machine.memory(), config.memory_bytes);
   if (!machine.generation().empty()) config.semantics = TRY(mm::Generation(machine.generation()));
@@ -26,7 +25,9 @@ base::Result<mm::MachineConfig> ConfigOf(const ckpt_pb::Workload::Machine& machi
   config.vdso_start = SizeOr(machine.vdso_start(), config.vdso_start);
   if (machine.has_vdso_pages()) config.vdso_pages = machine.vdso_pages();
   config.swap_bytes = SizeOr(machine.swap(), 0);
-  config.swap_folder = disk_dir;
+  if (!options.hints.empty()) TRY_VOID(mm::SetSwitch(config.semantics, "hints=" + options.hints));
+  config.swap_folder = options.disk_dir;
+  config.host_bytes = SizeOr(machine.host(), 0);
   return config;
 }
 
@@ -68,6 +69,7 @@ base::Result<StepResult> Dispatch(StepContext& context, const ckpt_pb::Step& ste
     case Step::kSwapoff: return DoSwapoff(context);
     case Step::kDropCaches: return DoDropCaches(context);
     case Step::kBarrier: return StepResult{};
+    case Step::kHostTake: return DoHostTake(context, step.host_take());
     case Step::kRepeat:
     case Step::kCheckpoint:
     case Step::OP_NOT_SET: break;
@@ -122,7 +124,7 @@ base::Result<std::unique_ptr<Executor>> Executor::Start(const Script& script, Op
 }
 
 base::Result<void> Executor::MakeMachine() {
-  const mm::MachineConfig config = TRY(ConfigOf(script_.workload().machine(), options_.disk_dir));
+  const mm::MachineConfig config = TRY(ConfigOf(script_.workload().machine(), options_));
   session_->machine = TRY(mm::Machine::Create(config));
   for (int i = 0; i < script_.workload().file_size(); ++i) {
     const ckpt_pb::Workload::File& file = script_.workload().file(i);
@@ -163,6 +165,7 @@ base::Result<void> Executor::Run(const CheckpointFn& checkpoint) {
     }
     if (!step.step->has_checkpoint()) {
       TRY_VOID(RunStep(step, base::Mix64(script_.workload().seed()), ""));
+      session_->machine->cpu_idle();
       ++next_step_;
       continue;
     }
@@ -196,7 +199,9 @@ base::Result<void> Executor::RunTogether(size_t end) {
   const std::vector<mm::Cpus::Job> jobs(cpus_->count(), [&] {
     together->RunCpu([&](const StepRun& run) -> base::Result<void> {
       mm::ReadGuard call(session_->machine->freezer);
-      return RunStep(*run.step, run.round_seed, run.round);
+      const base::Result<void> done = RunStep(*run.step, run.round_seed, run.round);
+      session_->machine->cpu_idle();
+      return done;
     });
   });
   if (const std::optional<mm::Failure> failure = cpus_->Run(jobs, *scheduler_)) {

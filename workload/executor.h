@@ -52,6 +52,9 @@ struct Options {
   // CPU, after every stretch up to a barrier where there are several. An error ends the run.
   std::function<base::Result<void>(mm::Machine&, const std::string& where)> at_rest = nullptr;
 
+  // The switch `hints` of the machine, over what the script says; empty: that.
+  std::string hints = {};
+
   // How many virtual CPUs; 0: as the script says. With several, steps of different processes run at the same
   // time (together.h), and who goes on when follows from `schedule_seed`, or from `schedule`, which must
   // outlive the run.

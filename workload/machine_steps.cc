@@ -43,6 +43,13 @@ base::Result<StepResult> DoSwapon(StepContext& context) {
 
 base::Result<StepResult> DoSwapoff(StepContext& context) { return ResultOf(sys_swapoff(context.machine())); }
 
+base::Result<StepResult> DoHostTake(StepContext& context, const ckpt_pb::Step::HostTake& op) {
+  mm::Host* host = context.machine().host.get();
+  if (host == nullptr) return Failed({.err = EINVAL});
+  (void)host->take_any(op.pages() == 0 ? kAllPages : op.pages());
+  return StepResult{};
+}
+
 base::Result<StepResult> DoDropCaches(StepContext& context) {
   for (const mm::FilePtr& file : context.machine().files()) {
     TRY_VOID(CheckStop(context.session));

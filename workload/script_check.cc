@@ -216,6 +216,16 @@ base::Result<void> CheckMachine(const Located& located, const ckpt_pb::Workload:
                                                 base::FormatSize(mm::kSwapMax).c_str()));
     }
   }
+  if (!machine.host().empty()) {
+    const uint64_t host = SizeOr(machine.host(), 0);
+    const uint64_t memory = SizeOr(machine.memory(), mm::MachineConfig{}.memory_bytes);
+    if (host < mm::kHostMemoryMin || host > memory) {
+      return located.Wrong(
+          "host",
+          base::Format("host: %s; expected %s to the %s of the machine", base::FormatSize(host).c_str(),
+                       base::FormatSize(mm::kHostMemoryMin).c_str(), base::FormatSize(memory).c_str()));
+    }
+  }
   if (machine.cpus() > mm::NR_CPUS) {
     return located.Wrong("cpus", base::Format("cpus: %u; expected 1 to %u", machine.cpus(), mm::NR_CPUS));
   }

@@ -141,6 +141,7 @@ base::Result<StepResult> DoRlimit(StepContext& context, const ckpt_pb::Step::Rli
 base::Result<StepResult> DoIoSetup(StepContext& context, const ckpt_pb::Step::IoSetup& op);
 
 base::Result<StepResult> DoReclaim(StepContext& context, const ckpt_pb::Step::Reclaim& op);
+base::Result<StepResult> DoHostTake(StepContext& context, const ckpt_pb::Step::HostTake& op);
 base::Result<StepResult> DoSwapon(StepContext& context);
 base::Result<StepResult> DoSwapoff(StepContext& context);
 base::Result<StepResult> DoDropCaches(StepContext& context);

@@ -151,6 +151,28 @@ TEST_F(RunCommand, StatsOfSwap) {
   EXPECT_THAT(end.out, testing::HasSubstr("\npswpin 16\npswpout 16\n"));
 }
 
+TEST_F(RunCommand, StatsOfPageHinting) {
+  Write("h.textproto",
+        "machine { memory: \"4MiB\" host: \"256k\" }\nfile { name: \"f\" size: \"1MiB\" generator: "
+        "\"random\" }\n"
+        "step { map { region: \"f\" file: \"f\" shared: true prot: \"r--\" } }\nstep { load { region: \"f\" "
+        "} }\n"
+        "step { load { region: \"f\" } }\n");
+  const Outcome off = Ckpt({"run", "h.textproto", "--stats", "--validate"});
+  ASSERT_TRUE(Good(off));
+  EXPECT_THAT(off.out, testing::HasSubstr("\ndiscard_faults 0\n"));
+  EXPECT_THAT(off.out, testing::HasSubstr("\nhost_discarded 0\n"));
+  EXPECT_THAT(off.out, testing::Not(testing::HasSubstr("\nhost_paged_out 0\n")));
+  for (const char* hints : {"base", "writable"}) {
+    const Outcome on = Ckpt({"run", "h.textproto", "--stats", "--validate", "--hints", hints});
+    ASSERT_TRUE(Good(on)) << hints;
+    EXPECT_THAT(on.out, testing::HasSubstr("\nhost_paged_out 0\n")) << "clean pages of a file need no paging";
+    EXPECT_THAT(on.out, testing::Not(testing::HasSubstr("\ndiscard_faults 0\n")));
+  }
+  const Outcome wrong = Ckpt({"run", "h.textproto", "--hints", "some"});
+  EXPECT_EQ(wrong.exit_code, 2) << wrong;
+}
+
 TEST_F(RunCommand, StatsAsJson) {
   const nlohmann::json json = ParseJson(Ckpt({"run", "small.textproto", "--stats", "--json"}).out);
   ASSERT_TRUE(json["vmstat"].is_object());

@@ -27,6 +27,25 @@ step { reclaim {} expect { rss: 0 swap: 256 } }
 step { load { region: "a" length: "16k" equals { random { seed: 1 } } } expect { anon_rss: 4 swap: 252 } }
 step { unmap { region: "a" } expect { rss: 0 swap: 0 } }
 )"},
+    {"a_host_with_little_memory", R"(
+machine { memory: "4MiB" host: "256k" semantics: "hints=writable" }
+file { name: "f" size: "1MiB" generator: "random" seed: 7 }
+step { map { region: "f" file: "f" shared: true prot: "r--" } }
+step { load { region: "f" } }
+step { map { region: "a" length: "1MiB" } }
+step { store { region: "a" fill { random { seed: 1 } } } expect { modified: 256 } }
+step { host_take {} }
+step { load { region: "a" equals { random { seed: 1 } } } }
+step { load { region: "f" } }
+)"},
+    {"a_host_without_hints", R"(
+machine { memory: "4MiB" host: "256k" }
+step { host_take { pages: 3 } }
+step { map { region: "a" length: "1MiB" } }
+step { store { region: "a" fill { random { seed: 1 } } } }
+step { load { region: "a" equals { random { seed: 1 } } } }
+)"},
+    {"no_host", "step { host_take {} expect { outcome: \"EINVAL\" } }"},
     {"swap_is_full", R"(
 machine { memory: "256k" swap: "256k" }
 step { map { region: "a" length: "1MiB" } }

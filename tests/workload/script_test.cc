@@ -70,6 +70,8 @@ step { })raw",
               R"raw(w:1:1: 'line\x0abreak' is not printable UTF-8 text)raw"},
     BadScript{R"raw(machine { memory: "4k" } step { exit {} })raw",
               R"raw(w:1:11: memory: 4.0 KiB; expected 64.0 KiB to 1.0 TiB)raw"},
+    BadScript{R"raw(machine { memory: "1MiB" host: "2MiB" } step { exit {} })raw",
+              R"raw(w:1:26: host: 2.0 MiB; expected 256.0 KiB to the 1.0 MiB of the machine)raw"},
     BadScript{
         R"raw(machine { generation: "k99" } step { exit {} })raw",
         R"raw(w:1:11: there is no generation 'k99': the presets are k34, k32, k24, k18, k11, hva2005, gph2006, gph2007, gph2009)raw"},
