@@ -1,6 +1,5 @@
 #include "mm/discard.h"
 
-#include <bit>
 #include <utility>
 
 #include "mm/frames.h"

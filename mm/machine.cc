@@ -74,8 +74,12 @@ base::Result<void> Machine::MakeHost() {
         base::Code::kInvalid,
         "hints=base needs dirty_bits=page: the host could not tell which volatile pages were changed");
   }
-  host = TRY(Host::Create(
-      frames, {.semantics = sem(), .memory_frames = real / kPageSize, .store_folder = config_.swap_folder}));
+  // A host with room for the whole machine pages out only what it is told to: no file is worth taking for
+  // that.
+  const bool short_of_memory = real < config_.memory_bytes;
+  host = TRY(Host::Create(frames, {.semantics = sem(),
+                                   .memory_frames = real / kPageSize,
+                                   .store_folder = short_of_memory ? config_.swap_folder : ""}));
   discarded = std::make_unique<DiscardedPages>(frames, config_.semantics);
   frames.set_host(host.get(), discarded.get());
   return {};

@@ -173,6 +173,14 @@ TEST_F(RunCommand, StatsOfPageHinting) {
   EXPECT_EQ(wrong.exit_code, 2) << wrong;
 }
 
+// The paging store of a host that has room for the whole machine takes no room on a disk.
+TEST_F(RunCommand, PageHintingOfALargeMachineWithItsFilesOnADisk) {
+  Write("large.textproto",
+        "machine { memory: \"1TiB\" semantics: \"hints=writable\" }\n"
+        "step { map { region: \"a\" length: \"64k\" } }\nstep { store { region: \"a\" } }\n");
+  EXPECT_TRUE(Good(Ckpt({"run", "large.textproto", "--disk", "d"})));
+}
+
 TEST_F(RunCommand, StatsAsJson) {
   const nlohmann::json json = ParseJson(Ckpt({"run", "small.textproto", "--stats", "--json"}).out);
   ASSERT_TRUE(json["vmstat"].is_object());
