@@ -238,13 +238,23 @@ base::Result<void> ModelSource::AskAsPublished() {
     for (const auto& [start, vma] : entry.mm->vmas()) {
       if ((vma->flags & (mm::VM_SHARED | mm::VM_MAYSHARE)) != 0 || vma->special != mm::Special::kNone)
         continue;
-      for (mm::Vaddr addr = vma->start; addr < vma->end; addr += kPageSize) {
+      mm::PageTable& table = entry.mm->pgtable;
+      for (mm::Vaddr addr = vma->start; addr < vma->end;) {
         const mm::Pfn pfn = TRY(mm::get_dirty_page(*vma, addr));
-        if (pfn == mm::kNoPfn) continue;
+        if (pfn == mm::kNoPfn) {
+          // Where there is still no page table, the answer is the same up to the next one.
+          if (table.find(addr) != nullptr) {
+            addr += kPageSize;
+          } else if (table.next_leaf(&addr, vma->end) == nullptr) {
+            break;
+          }
+          continue;
+        }
         machine_.frames.put_page(pfn);
         const uint64_t page = addr / kPageSize;
         const bool follows = !runs.empty() && runs.rbegin()->second == page;
         (follows ? runs.rbegin()->second : runs[page]) = page + 1;
+        addr += kPageSize;
       }
     }
   }

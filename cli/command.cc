@@ -1,5 +1,6 @@
 #include "cli/command.h"
 
+#include <CLI/CLI.hpp>
 #include <charconv>
 
 #include "cli/print.h"
@@ -54,8 +55,6 @@ CLI::Validator NotEmpty() {
   return {[](std::string& value) { return std::string(value.empty() ? "it is empty" : ""); }, "", ""};
 }
 
-}  // namespace
-
 CLI::Validator WholeNumber(uint64_t min, uint64_t max) {
   const auto check = [=](std::string& value) {
     uint64_t number = 0;
@@ -73,16 +72,19 @@ CLI::Validator WholeNumber(uint64_t min, uint64_t max) {
           ""};
 }
 
+}  // namespace
+
 int Main(int argc, char** argv) {
   CLI::App app(kDescription, "ckpt");
   app.set_version_flag("--version", "ckpt " CKPT_VERSION);
   app.require_subcommand(1);
   Action action;
-  AddRun(app, action);
-  AddRestore(app, action);
-  AddDiff(app, action);
-  AddShow(app, action);
-  AddVerify(app, action);
+  const Command ckpt(app, action);
+  AddRun(ckpt);
+  AddRestore(ckpt);
+  AddDiff(ckpt);
+  AddShow(ckpt);
+  AddVerify(ckpt);
   if (const std::string wrong = argc > 1 ? WrongFirstWord(app, argv[1]) : ""; !wrong.empty()) {
     return PrintError({base::Code::kInvalid, wrong + "; try 'ckpt --help'"});
   }
@@ -101,30 +103,65 @@ int Main(int argc, char** argv) {
   return Finish(action());
 }
 
-void AddFlag(CLI::App& command, const std::string& names, bool& flag, const std::string& help) {
-  command.add_flag(names, flag, help)->disable_flag_override();
+Command Command::Add(const std::string& name, const std::string& description) const {
+  return {*app_.add_subcommand(name, description), action_};
 }
 
-CLI::Option* AddText(CLI::App& command, const std::string& names, std::string& text,
-                     const std::string& help) {
-  return command.add_option(names, text, help)->check(NotEmpty());
+void Command::Flag(const std::string& names, bool& flag, const std::string& help) const {
+  app_.add_flag(names, flag, help)->disable_flag_override();
 }
 
-CLI::Option* AddTexts(CLI::App& command, const std::string& names, std::vector<std::string>& texts,
-                      const std::string& help) {
-  return command.add_option(names, texts, help)->check(NotEmpty());
+void Command::Text(const std::string& names, std::string& text, const std::string& help) const {
+  app_.add_option(names, text, help)->check(NotEmpty());
 }
 
-void AddImageOptions(CLI::App& command, ImageOptions& options) {
-  command.add_option("--level", options.level, "zstd level of the page data")
-      ->check(WholeNumber(image::kLevelMin, image::kLevelMax))
-      ->capture_default_str();
-  command
-      .add_option("--threads", options.threads,
-                  "Threads that compress (0: one for each core); the image is the same")
-      ->check(WholeNumber(0, image::kThreadsMax))
-      ->capture_default_str();
-  AddFlag(command, "--no-sync", options.no_sync, "Do not wait for the disk: for benchmarks");
+void Command::Choice(const std::string& names, std::string& text, const std::vector<std::string>& choices,
+                     const std::string& help) const {
+  app_.add_option(names, text, help)->check(NotEmpty())->check(CLI::IsMember(choices));
+}
+
+void Command::Required(const std::string& name, std::string& text, const std::string& help) const {
+  app_.add_option(name, text, help)->check(NotEmpty())->required();
+}
+
+void Command::Required(const std::string& name, std::vector<std::string>& texts,
+                       const std::string& help) const {
+  app_.add_option(name, texts, help)->check(NotEmpty())->required();
+}
+
+void Command::Number(const std::string& names, int& number, uint64_t min, uint64_t max,
+                     const std::string& help) const {
+  app_.add_option(names, number, help)->check(WholeNumber(min, max))->capture_default_str();
+}
+
+void Command::Number(const std::string& names, unsigned& number, uint64_t min, uint64_t max,
+                     const std::string& help) const {
+  app_.add_option(names, number, help)->check(WholeNumber(min, max))->capture_default_str();
+}
+
+void Command::Number(const std::string& names, std::optional<unsigned>& number, uint64_t min, uint64_t max,
+                     const std::string& help) const {
+  app_.add_option(names, number, help)->check(WholeNumber(min, max))->option_text("NUMBER");
+}
+
+void Command::Number(const std::string& names, std::optional<uint64_t>& number, uint64_t min, uint64_t max,
+                     const std::string& help) const {
+  app_.add_option(names, number, help)->check(WholeNumber(min, max))->option_text("NUMBER");
+}
+
+void Command::Excludes(const std::string& name, const std::string& other) const {
+  app_.get_option(name)->excludes(app_.get_option(other));
+}
+
+void Command::Does(Action body) const {
+  app_.callback([&action = action_, body = std::move(body)] { action = body; });
+}
+
+void AddImageOptions(const Command& command, ImageOptions& options) {
+  command.Number("--level", options.level, image::kLevelMin, image::kLevelMax, "zstd level of the page data");
+  command.Number("--threads", options.threads, 0, image::kThreadsMax,
+                 "Threads that compress (0: one for each core); the image is the same");
+  command.Flag("--no-sync", options.no_sync, "Do not wait for the disk: for benchmarks");
 }
 
 image::WriteOptions WriteOptionsOf(const ImageOptions& options) {

@@ -2,8 +2,9 @@
 // registered. One file a subcommand; cli/ is the only code that prints.
 #pragma once
 
-#include <CLI/CLI.hpp>
+#include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,10 @@
 #include "proto/chunk.h"
 #include "proto/pipeline.h"
 #include "proto/writer.h"
+
+namespace CLI {
+class App;
+}
 
 namespace cli {
 
@@ -23,23 +28,51 @@ inline constexpr int kExitTrouble = 2;  // anything that kept the command from a
 // the exit code comes back.
 int Main(int argc, char** argv);
 
-// The subcommand that the command line names stores its body here; Main runs it.
+// What a subcommand does; Main runs the one that the command line names.
 using Action = std::function<int()>;
 
-void AddRun(CLI::App& app, Action& action);
-void AddRestore(CLI::App& app, Action& action);
-void AddDiff(CLI::App& app, Action& action);
-void AddShow(CLI::App& app, Action& action);
-void AddVerify(CLI::App& app, Action& action);
+// The options and arguments of one subcommand, as CLI11 parses them; command.cc alone reads its headers,
+// which take longer to compile than the rest of a command. `names` are "-o,--output", or "IMAGE" for an
+// argument. What the references name is written while the command line is parsed, and must live until then.
+class Command {
+ public:
+  // `action` is where the body of the subcommand that was named goes.
+  Command(CLI::App& app, Action& action) : app_(app), action_(action) {}
 
-// A flag that takes no value, and options whose values must not be empty (an unset shell variable).
-void AddFlag(CLI::App& command, const std::string& names, bool& flag, const std::string& help);
-CLI::Option* AddText(CLI::App& command, const std::string& names, std::string& text, const std::string& help);
-CLI::Option* AddTexts(CLI::App& command, const std::string& names, std::vector<std::string>& texts,
-                      const std::string& help);
+  Command Add(const std::string& name, const std::string& description) const;
+  // A flag that takes no value.
+  void Flag(const std::string& names, bool& flag, const std::string& help) const;
+  // Values must not be empty (an unset shell variable).
+  void Text(const std::string& names, std::string& text, const std::string& help) const;
+  void Choice(const std::string& names, std::string& text, const std::vector<std::string>& choices,
+              const std::string& help) const;
+  // That must be there, once, or once or more often.
+  void Required(const std::string& name, std::string& text, const std::string& help) const;
+  void Required(const std::string& name, std::vector<std::string>& texts, const std::string& help) const;
+  // Decimal digits alone (the parser takes 010 for 8), from `min` to `max`. --help shows what `number` holds
+  // before.
+  void Number(const std::string& names, int& number, uint64_t min, uint64_t max,
+              const std::string& help) const;
+  void Number(const std::string& names, unsigned& number, uint64_t min, uint64_t max,
+              const std::string& help) const;
+  void Number(const std::string& names, std::optional<unsigned>& number, uint64_t min, uint64_t max,
+              const std::string& help) const;
+  void Number(const std::string& names, std::optional<uint64_t>& number, uint64_t min, uint64_t max,
+              const std::string& help) const;
+  // Two options that do not go together.
+  void Excludes(const std::string& name, const std::string& other) const;
+  void Does(Action body) const;
 
-// A check of an option: decimal digits alone (the parser takes 010 for 8).
-CLI::Validator WholeNumber(uint64_t min, uint64_t max);
+ private:
+  CLI::App& app_;
+  Action& action_;
+};
+
+void AddRun(const Command& ckpt);
+void AddRestore(const Command& ckpt);
+void AddDiff(const Command& ckpt);
+void AddShow(const Command& ckpt);
+void AddVerify(const Command& ckpt);
 
 // --level, --threads, --no-sync of the commands that write an image.
 struct ImageOptions {
@@ -47,7 +80,7 @@ struct ImageOptions {
   unsigned threads = 0;
   bool no_sync = false;
 };
-void AddImageOptions(CLI::App& command, ImageOptions& options);
+void AddImageOptions(const Command& command, ImageOptions& options);
 image::WriteOptions WriteOptionsOf(const ImageOptions& options);
 
 }  // namespace cli

@@ -16,16 +16,13 @@ constexpr uint64_t kSeed = 1;
 
 }  // namespace
 
-void CpuOptions::AddTo(CLI::App& command) {
-  CLI::Option* cpus =
-      command.add_option("--cpus", cpus_, "How many virtual CPUs, 1 to 16; else what the workload says");
-  cpus->check(WholeNumber(1, mm::NR_CPUS))->option_text("NUMBER");
-  CLI::Option* seed =
-      command.add_option("--seed", seed_, "What the order of things on several CPUs follows from");
-  seed->check(WholeNumber(0, ~uint64_t{0}))->option_text("NUMBER");
-  CLI::Option* schedule = AddText(command, "--schedule", schedule_path_, "Run by the schedule in this file");
-  AddText(command, "--save-schedule", save_path_, "Write the schedule of the run to this file");
-  schedule->excludes(seed);
+void CpuOptions::AddTo(const Command& command) {
+  command.Number("--cpus", cpus_, 1, mm::NR_CPUS,
+                 "How many virtual CPUs, 1 to 16; else what the workload says");
+  command.Number("--seed", seed_, 0, ~uint64_t{0}, "What the order of things on several CPUs follows from");
+  command.Text("--schedule", schedule_path_, "Run by the schedule in this file");
+  command.Text("--save-schedule", save_path_, "Write the schedule of the run to this file");
+  command.Excludes("--schedule", "--seed");
 }
 
 bool CpuOptions::given() const { return cpus_ || seed_ || !schedule_path_.empty() || !save_path_.empty(); }

@@ -14,7 +14,7 @@ namespace cli {
 
 class CpuOptions {
  public:
-  void AddTo(CLI::App& command);
+  void AddTo(const Command& command);
   // Whether any of them was given.
   bool given() const;
 

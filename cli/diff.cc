@@ -99,19 +99,18 @@ int Diff(const DiffCommand& command) {
 
 }  // namespace
 
-void AddDiff(CLI::App& app, Action& action) {
+void AddDiff(const Command& ckpt) {
   auto command = std::make_shared<DiffCommand>();
-  CLI::App* diff = app.add_subcommand("diff", "Compare two memories (0: same, 1: different, 2: trouble)");
-  AddText(*diff, "A", command->a, "An image, or WORKLOAD@LABEL")->required();
-  AddText(*diff, "B", command->b, "An image, or WORKLOAD@LABEL")->required();
-  AddText(*diff, "--disk", command->memory.disk_dir, "The folder that holds the files of an image");
-  AddFlag(*diff, "--accept-changed", command->memory.accept_changed,
-          "Use files that are not the recorded ones");
-  AddFlag(*diff, "--drop-past-eof", command->memory.drop_past_eof,
-          "Drop modified pages past the end of their file");
-  AddFlag(*diff, "--json", command->json, "Print JSON");
-  AddFlag(*diff, "-q,--quiet", command->quiet, "Only the exit code");
-  diff->callback([command, &action] { action = [command] { return Diff(*command); }; });
+  const Command diff = ckpt.Add("diff", "Compare two memories (0: same, 1: different, 2: trouble)");
+  diff.Required("A", command->a, "An image, or WORKLOAD@LABEL");
+  diff.Required("B", command->b, "An image, or WORKLOAD@LABEL");
+  diff.Text("--disk", command->memory.disk_dir, "The folder that holds the files of an image");
+  diff.Flag("--accept-changed", command->memory.accept_changed, "Use files that are not the recorded ones");
+  diff.Flag("--drop-past-eof", command->memory.drop_past_eof,
+            "Drop modified pages past the end of their file");
+  diff.Flag("--json", command->json, "Print JSON");
+  diff.Flag("-q,--quiet", command->quiet, "Only the exit code");
+  diff.Does([command] { return Diff(*command); });
 }
 
 }  // namespace cli

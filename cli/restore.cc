@@ -159,28 +159,28 @@ int Restore(RestoreCommand& command) {
 
 }  // namespace
 
-void AddRestore(CLI::App& app, Action& action) {
+void AddRestore(const Command& ckpt) {
   auto command = std::make_shared<RestoreCommand>();
-  CLI::App* restore =
-      app.add_subcommand("restore", "Rebuild the memory of an image, and run the rest of its workload");
-  AddText(*restore, "IMAGE", command->image, "The image")->required();
-  AddText(*restore, "--resume", command->resume, "Run the rest of this workload from the restored memory");
-  AddText(*restore, "-o,--output", command->checkpoint.output,
-          "Write an image of the memory at the end, or at --at");
-  AddText(*restore, "--at", command->checkpoint.at, "With --resume: stop at this label");
-  AddText(*restore, "--disk", command->memory.disk_dir, "The folder that holds the files of the image");
-  AddFlag(*restore, "--accept-changed", command->memory.accept_changed,
-          "Use files that are not the recorded ones");
-  AddFlag(*restore, "--drop-past-eof", command->memory.drop_past_eof,
-          "Drop modified pages past the end of their file");
-  AddImageOptions(*restore, command->checkpoint.image);
-  command->cpus.AddTo(*restore);
-  AddFlag(*restore, "--validate", command->validate, "Check every invariant of the model");
-  AddFlag(*restore, "--text-dump", command->text_dump, "Print the machine as text at the end");
-  AddFlag(*restore, "--json", command->checkpoint.json, "Print JSON");
-  restore->get_option("--json")->excludes(restore->get_option("--text-dump"));
-  AddFlag(*restore, "-q,--quiet", command->checkpoint.quiet, "Print errors only");
-  restore->callback([command, &action] { action = [command] { return Restore(*command); }; });
+  const Command restore =
+      ckpt.Add("restore", "Rebuild the memory of an image, and run the rest of its workload");
+  restore.Required("IMAGE", command->image, "The image");
+  restore.Text("--resume", command->resume, "Run the rest of this workload from the restored memory");
+  restore.Text("-o,--output", command->checkpoint.output,
+               "Write an image of the memory at the end, or at --at");
+  restore.Text("--at", command->checkpoint.at, "With --resume: stop at this label");
+  restore.Text("--disk", command->memory.disk_dir, "The folder that holds the files of the image");
+  restore.Flag("--accept-changed", command->memory.accept_changed,
+               "Use files that are not the recorded ones");
+  restore.Flag("--drop-past-eof", command->memory.drop_past_eof,
+               "Drop modified pages past the end of their file");
+  AddImageOptions(restore, command->checkpoint.image);
+  command->cpus.AddTo(restore);
+  restore.Flag("--validate", command->validate, "Check every invariant of the model");
+  restore.Flag("--text-dump", command->text_dump, "Print the machine as text at the end");
+  restore.Flag("--json", command->checkpoint.json, "Print JSON");
+  restore.Excludes("--json", "--text-dump");
+  restore.Flag("-q,--quiet", command->checkpoint.quiet, "Print errors only");
+  restore.Does([command] { return Restore(*command); });
 }
 
 }  // namespace cli

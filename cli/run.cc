@@ -156,25 +156,25 @@ int Run(RunCommand& command) {
 
 }  // namespace
 
-void AddRun(CLI::App& app, Action& action) {
+void AddRun(const Command& ckpt) {
   auto command = std::make_shared<RunCommand>();
-  CLI::App* run = app.add_subcommand("run", "Run a workload on the model; checkpoint steps write images");
-  AddText(*run, "WORKLOAD", command->workload, "The workload, ckpt-workload(5)")->required();
-  AddText(*run, "-o,--output", command->checkpoint.output, "The image; {label} in it stands for the label");
-  AddText(*run, "--at", command->checkpoint.at,
-          "Write only this checkpoint, and stop there; 'end': after the last step");
-  AddText(*run, "--disk", command->disk_dir, "Keep the workload's files in this folder");
-  AddImageOptions(*run, command->checkpoint.image);
-  command->cpus.AddTo(*run);
-  AddText(*run, "--hints", command->hints, "Page hinting, over what the workload says: off, base or writable")
-      ->check(CLI::IsMember({"off", "base", "writable"}));
-  AddFlag(*run, "--validate", command->validate, "Check every invariant of the model after each step");
-  AddFlag(*run, "--text-dump", command->text_dump, "Print the machine as text at the end");
-  AddFlag(*run, "--stats", command->stats, "Print the machine's counters at the end, as /proc/vmstat does");
-  AddFlag(*run, "--json", command->checkpoint.json, "Print JSON");
-  run->get_option("--json")->excludes(run->get_option("--text-dump"));
-  AddFlag(*run, "-q,--quiet", command->checkpoint.quiet, "Print errors only");
-  run->callback([command, &action] { action = [command] { return Run(*command); }; });
+  const Command run = ckpt.Add("run", "Run a workload on the model; checkpoint steps write images");
+  run.Required("WORKLOAD", command->workload, "The workload, ckpt-workload(5)");
+  run.Text("-o,--output", command->checkpoint.output, "The image; {label} in it stands for the label");
+  run.Text("--at", command->checkpoint.at,
+           "Write only this checkpoint, and stop there; 'end': after the last step");
+  run.Text("--disk", command->disk_dir, "Keep the workload's files in this folder");
+  AddImageOptions(run, command->checkpoint.image);
+  command->cpus.AddTo(run);
+  run.Choice("--hints", command->hints, {"off", "base", "writable"},
+             "Page hinting, over what the workload says: off, base or writable");
+  run.Flag("--validate", command->validate, "Check every invariant of the model after each step");
+  run.Flag("--text-dump", command->text_dump, "Print the machine as text at the end");
+  run.Flag("--stats", command->stats, "Print the machine's counters at the end, as /proc/vmstat does");
+  run.Flag("--json", command->checkpoint.json, "Print JSON");
+  run.Excludes("--json", "--text-dump");
+  run.Flag("-q,--quiet", command->checkpoint.quiet, "Print errors only");
+  run.Does([command] { return Run(*command); });
 }
 
 }  // namespace cli

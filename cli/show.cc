@@ -253,15 +253,15 @@ int Show(const ShowCommand& command) {
 
 }  // namespace
 
-void AddShow(CLI::App& app, Action& action) {
+void AddShow(const Command& ckpt) {
   auto command = std::make_shared<ShowCommand>();
-  CLI::App* show = app.add_subcommand("show", "Print what an image holds");
-  AddText(*show, "IMAGE", command->image, "The image")->required();
-  AddFlag(*show, "--vmas", command->vmas, "Also every vma");
-  AddFlag(*show, "--files", command->files, "Also the files of which no page is stored");
-  AddFlag(*show, "--pages", command->pages, "Also every run of pages");
-  AddFlag(*show, "--json", command->json, "Print JSON");
-  show->callback([command, &action] { action = [command] { return Show(*command); }; });
+  const Command show = ckpt.Add("show", "Print what an image holds");
+  show.Required("IMAGE", command->image, "The image");
+  show.Flag("--vmas", command->vmas, "Also every vma");
+  show.Flag("--files", command->files, "Also the files of which no page is stored");
+  show.Flag("--pages", command->pages, "Also every run of pages");
+  show.Flag("--json", command->json, "Print JSON");
+  show.Does([command] { return Show(*command); });
 }
 
 }  // namespace cli

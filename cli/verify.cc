@@ -59,13 +59,13 @@ int Verify(const VerifyCommand& command) {
 
 }  // namespace
 
-void AddVerify(CLI::App& app, Action& action) {
+void AddVerify(const Command& ckpt) {
   auto command = std::make_shared<VerifyCommand>();
-  CLI::App* verify = app.add_subcommand("verify", "Check every byte of images (1: damaged, 2: unreadable)");
-  AddTexts(*verify, "IMAGE", command->images, "The images")->required();
-  AddFlag(*verify, "--json", command->json, "Print the results as JSON");
-  AddFlag(*verify, "-q,--quiet", command->quiet, "Say nothing of images that are good");
-  verify->callback([command, &action] { action = [command] { return Verify(*command); }; });
+  const Command verify = ckpt.Add("verify", "Check every byte of images (1: damaged, 2: unreadable)");
+  verify.Required("IMAGE", command->images, "The images");
+  verify.Flag("--json", command->json, "Print the results as JSON");
+  verify.Flag("-q,--quiet", command->quiet, "Say nothing of images that are good");
+  verify.Does([command] { return Verify(*command); });
 }
 
 }  // namespace cli

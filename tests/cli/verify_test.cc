@@ -49,7 +49,7 @@ class Damage : public Commands {
 };
 
 // Each length within 4 KiB of the start and of the end.
-TEST_F(Damage, CutAtEveryLength) {
+TEST_F(Damage, CutAnywhere) {
   ASSERT_GT(good_.size(), 8192u);
   Write("cut", good_);
   for (size_t length = good_.size(); length-- > 0;) {
@@ -57,7 +57,8 @@ TEST_F(Damage, CutAtEveryLength) {
     std::filesystem::resize_file(Path("cut"), length);
     SCOPED_TRACE(length);
     EXPECT_TRUE(Refused(here_.Ckpt({"verify", "cut"}), 1, "ckpt: cut: incomplete: "));
-    NobodyReads("cut");
+    // The reader is theirs too (ImageReader.C31_cut_at_every_length).
+    if (length % 16 == 0 || length < 64 || good_.size() - length < 64) NobodyReads("cut");
     if (HasFailure()) return;
   }
 }

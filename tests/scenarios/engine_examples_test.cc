@@ -100,6 +100,7 @@ TEST_P(EngineExampleTest, EverySwitchAlone) {
   const auto original = Script::Load(PathOf(GetParam()));
   ASSERT_TRUE(original.has_value()) << original.error().what;
   for (const Switch& row : Switches()) {
+    if (row.scenario.starts_with("G")) continue;  // of page hinting: without a host it says nothing (INV-G12)
     for (size_t value = 1; value < row.values.size(); ++value) {
       const std::string assignment = std::string(row.name) + "=" + std::string(row.values[value]);
       SCOPED_TRACE(assignment);

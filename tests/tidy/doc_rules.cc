@@ -101,7 +101,7 @@ void CheckRow(Findings& findings, const Source& doc, size_t line, const std::vec
 }  // namespace
 
 Findings CheckManPages(const std::vector<Source>& cli_sources, const std::vector<Source>& pages) {
-  static const std::regex kSubcommand(R"re(add_subcommand\(\s*"([\w-]+)")re");
+  static const std::regex kSubcommand(R"re(ckpt\.Add\(\s*"([\w-]+)")re");
   std::set<std::string> wanted = {"ckpt.1", "ckpt-image.5", "ckpt-workload.5"};
   for (const Source& source : cli_sources) {
     const std::string& text = source.text;

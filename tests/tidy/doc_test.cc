@@ -17,8 +17,7 @@ TEST(ManPages, EverySubcommandHasOne) {
 }
 
 TEST(ManPages, MissingAndForgottenOnesAreFound) {
-  const std::vector<Source> cli = {
-      {"cli/a.cc", "app.add_subcommand(\"run\", \"x\");\napp.add_subcommand(\n\"diff\");"}};
+  const std::vector<Source> cli = {{"cli/a.cc", "ckpt.Add(\"run\", \"x\");\nckpt.Add(\n\"diff\");"}};
   const std::vector<Source> pages = {
       {"man/ckpt.1", ""}, {"man/ckpt-image.5", ""}, {"man/ckpt-workload.5", ""}, {"man/ckpt-run.1", ""}};
   EXPECT_EQ(CheckManPages(cli, pages).size(), 1u);
