@@ -99,6 +99,9 @@ SysResult<void> TryToUnuse(Machine& machine) {
   for (const auto& [pid, process] : machine.processes()) {
     if (std::ranges::find(mms, process->mm) == mms.end()) mms.push_back(process->mm);
   }
+  // First those that hold memory for nobody: pages that the host has discarded keep their slots until
+  // somebody looks (A12), and reclaim does not while nothing can go to swap.
+  EmptyCache(machine);
   for (const auto& mm : mms) SYS_TRY_VOID(UnuseMm(*mm));
   for (const FilePtr& file : machine.files()) SYS_TRY_VOID(UnuseShmem(machine, *file));
   EmptyCache(machine);
