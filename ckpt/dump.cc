@@ -10,6 +10,8 @@ namespace {
 
 using ckpt_pb::PageRun;
 
+bool IsGuest(const MemorySource& source) { return source.machine().scope() == ckpt_pb::Machine::MACHINE; }
+
 base::Result<void> AddMetadata(MemorySource& source, image::Writer& writer,
                                const std::string& workload_state) {
   TRY_VOID(writer.AddSection(image::SectionType::kMachine, source.machine()));
@@ -17,7 +19,8 @@ base::Result<void> AddMetadata(MemorySource& source, image::Writer& writer,
   TRY_VOID(writer.AddSection(image::SectionType::kProcesses, source.processes()));
   for (const ckpt_pb::Mm& mm : source.processes().mm()) TRY_VOID(writer.AddVmas(source.vmas(mm.objref())));
   if (!workload_state.empty()) TRY_VOID(writer.AddWorkloadState(workload_state));
-  return {};
+  if (!IsGuest(source)) return {};
+  return source.DescribeGuest([&](const ckpt_pb::Guest& part) { return writer.AddGuest(part); });
 }
 
 base::Result<void> AddMm(MemorySource& source, uint32_t mm, Plan& plan, ckpt_pb::Totals& totals) {
@@ -54,6 +57,28 @@ base::Result<void> AddDisk(MemorySource& source, uint32_t file, Plan& plan, ckpt
   return {};
 }
 
+base::Result<void> AddGuest(MemorySource& source, Plan& plan, ckpt_pb::Totals& totals) {
+  for (const PageRun& run : source.GuestRuns()) {
+    totals.set_modified(totals.modified() + run.count());
+    TRY_VOID(plan.AddAsIs(run));
+  }
+  source.CountFrames(totals);
+  return {};
+}
+
+base::Result<void> AddMemory(MemorySource& source, Plan& plan, ckpt_pb::Totals& totals) {
+  if (IsGuest(source)) TRY_VOID(AddGuest(source, plan, totals));
+  for (const ckpt_pb::Mm& mm : source.processes().mm()) {
+    if (!IsGuest(source)) TRY_VOID(AddMm(source, mm.objref(), plan, totals));
+  }
+  for (const ckpt_pb::File& file : source.files().file()) {
+    if (file.kind() == ckpt_pb::File::SHMEM && !IsGuest(source))
+      TRY_VOID(AddObject(source, file.objref(), plan, totals));
+    if (file.kind() == ckpt_pb::File::REGULAR) TRY_VOID(AddDisk(source, file.objref(), plan, totals));
+  }
+  return plan.Finish();
+}
+
 }  // namespace
 
 base::Result<DumpReport> Dump(MemorySource& source, const std::string& path, const DumpOptions& options) {
@@ -74,12 +99,7 @@ base::Result<DumpReport> Dump(MemorySource& source, const std::string& path, con
     CHECK(run.kind() != PageRun::STORED || number == run.stored());
     return {};
   });
-  for (const ckpt_pb::Mm& mm : source.processes().mm()) TRY_VOID(AddMm(source, mm.objref(), plan, totals));
-  for (const ckpt_pb::File& file : source.files().file()) {
-    if (file.kind() == ckpt_pb::File::SHMEM) TRY_VOID(AddObject(source, file.objref(), plan, totals));
-    if (file.kind() == ckpt_pb::File::REGULAR) TRY_VOID(AddDisk(source, file.objref(), plan, totals));
-  }
-  TRY_VOID(plan.Finish());
+  TRY_VOID(AddMemory(source, plan, totals));
   totals.set_stored(plan.stored());
   totals.set_shared(plan.shared());
   report.image = TRY(writer->Commit(totals));

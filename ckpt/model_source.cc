@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "ckpt/guest.h"
 #include "ckpt/model_describe.h"
 #include "mm/follow_page.h"
 #include "proto/format.h"
@@ -41,13 +42,15 @@ ModelSource::ModelSource(mm::Machine& machine, ModelScope scope)
 const ckpt_pb::Vmas& ModelSource::vmas(uint32_t mm) const { return mms_.at(mm).vmas; }
 
 base::Result<void> ModelSource::Prepare() {
+  if (is_guest()) scope_.pids.clear();
   TRY_VOID(CollectProcesses());
   TRY_VOID(CheckNonlinear());
-  TRY_VOID(WriteBack());
+  if (!is_guest()) TRY_VOID(WriteBack());
   CollectSmaps();
   TRY_VOID(CollectFiles());
   const mm::MachineConfig& config = machine_.config();
   machine_pb_.set_page_size(kPageSize);
+  machine_pb_.set_scope(scope_.scope);
   machine_pb_.set_memory_bytes(config.memory_bytes);
   for (const std::string& changed : mm::ChangedSwitches(config.semantics)) machine_pb_.add_semantics(changed);
   machine_pb_.set_vdso_start(config.vdso_start);
@@ -77,7 +80,7 @@ base::Result<void> ModelSource::CollectProcesses() {
       return base::Fail(base::Code::kNotFound, "checkpoint: there is no process %u", pid);
     const auto [place, first] = mm_refs.emplace(process->mm.get(), next_objref_);
     if (first) {
-      if (process->mm->nr_aio > 0) {
+      if (process->mm->nr_aio > 0 && !is_guest()) {
         return base::Fail(
             base::Code::kBusy,
             "checkpoint process %u: it has %u outstanding aio contexts; destroy them first (EBUSY)", pid,
@@ -182,7 +185,7 @@ base::Result<void> ModelSource::DescribeVma(Vma& vma, mm::Pid pid, ckpt_pb::Vma&
 base::Result<void> ModelSource::CollectFiles() {
   // What the disk holds belongs to the image too: a restarted workload may open any file.
   for (const mm::FilePtr& file : machine_.files()) {
-    if (file->kind() == mm::FileKind::kRegular && !file->deleted) FileRef(file);
+    if (is_guest() || (file->kind() == mm::FileKind::kRegular && !file->deleted)) FileRef(file);
   }
   for (const auto& [objref, file] : files_) {
     ckpt_pb::File& out = *files_pb_.add_file();
@@ -348,7 +351,7 @@ base::Result<const ModelSource::ChangedRuns*> ModelSource::Changed(uint32_t file
     return base::FailErrno(listed.error().err, "read file '%s'", base::Printable(file.name()).c_str());
   }
   for (const auto& [index, pfn] : file.mapping.pages) {
-    if (machine_.frames.at(pfn).dirty()) AddDirty(place->second, index);
+    if (!is_guest() && machine_.frames.at(pfn).dirty()) AddDirty(place->second, index);
   }
   return &place->second;
 }
@@ -374,7 +377,7 @@ base::Result<std::vector<PageRun>> ModelSource::ChangedPages(uint32_t file_ref) 
     const uint64_t end = std::min(changed.end, file.size_pages());
     if (changed.zeros && first < end) add(first, end - first, PageRun::ZERO);
     for (uint64_t index = first; !changed.zeros && index < end; ++index) {
-      TRY_VOID(ReadFilePage(file, index, bytes));
+      TRY_VOID(is_guest() ? ReadDiskPage(file, index, bytes) : ReadFilePage(file, index, bytes));
       ZeroPastEnd(file, index, bytes);
       const bool zero = std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{0}; });
       add(index, 1, zero ? PageRun::ZERO : PageRun::STORED);
@@ -403,14 +406,40 @@ Residency ModelSource::CountResidency() {
   return count;
 }
 
+base::Result<void> ModelSource::DescribeGuest(
+    const std::function<base::Result<void>(const ckpt_pb::Guest&)>& part) {
+  GuestNames names;
+  for (const auto& [objref, entry] : mms_) names.mms.emplace(entry.mm.get(), objref);
+  for (const auto& [file, objref] : file_refs_) names.files.emplace(file, objref);
+  return ckpt::DescribeGuest(machine_, names, part);
+}
+
+std::vector<PageRun> ModelSource::GuestRuns() { return ckpt::GuestRuns(machine_); }
+
+void ModelSource::CountFrames(ckpt_pb::Totals& totals) {
+  totals.set_frames(machine_.frames.high_water() - 1);
+  if (machine_.host == nullptr) return;
+  totals.mutable_by_state()->Resize(mm::kPageStates, 0);
+  for (uint32_t frame = 1; frame < machine_.frames.high_water(); ++frame) {
+    const mm::PageState state = machine_.host->state(mm::Pfn{frame});
+    ++(*totals.mutable_by_state())[static_cast<int>(state)];
+    const bool has_bytes = mm::ResidenceOf(state) != mm::Residence::kZero;
+    if (has_bytes && guest_drops(machine_, mm::Pfn{frame})) totals.set_dropped(totals.dropped() + 1);
+  }
+}
+
 base::Result<void> ModelSource::Read(const PageRun& run, std::span<std::byte> out) const {
   CHECK(out.size() == run.count() * kPageSize);
   for (uint64_t i = 0; i < run.count(); ++i) {
     const std::span<std::byte> page = out.subspan(i * kPageSize, kPageSize);
     const uint64_t number = run.first() + i;
+    if (run.owner() == PageRun::FRAME || run.owner() == PageRun::SLOT) {
+      TRY_VOID(ReadGuestPage(machine_, run.owner(), number, page));
+      continue;
+    }
     if (run.owner() != PageRun::MM) {
       const mm::File& file = *files_.at(run.objref());
-      TRY_VOID(ReadFilePage(file, number, page));
+      TRY_VOID(is_guest() ? ReadDiskPage(file, number, page) : ReadFilePage(file, number, page));
       if (run.owner() == PageRun::DISK) ZeroPastEnd(file, number, page);
       continue;
     }
@@ -460,11 +489,16 @@ base::Result<void> ModelSource::ReadFilePage(const mm::File& file, uint64_t inde
     return ReadSlot(swapped->second, out);
   } else if (file.disk() == nullptr) {
     std::memset(out.data(), 0, kPageSize);
-  } else if (const auto read = file.disk()->ReadPage(index, mm::PageSpan(out.data(), kPageSize)); !read) {
-    return base::FailErrno(read.error().err, "read file '%s' page %llu", base::Printable(file.name()).c_str(),
-                           static_cast<unsigned long long>(index));
+    return {};
   }
-  return {};
+  return ReadDiskPage(file, index, out);
+}
+
+base::Result<void> ModelSource::ReadDiskPage(const mm::File& file, uint64_t index, std::span<std::byte> out) {
+  const auto read = file.disk()->ReadPage(index, mm::PageSpan(out.data(), kPageSize));
+  if (read) return {};
+  return base::FailErrno(read.error().err, "read file '%s' page %llu", base::Printable(file.name()).c_str(),
+                         static_cast<unsigned long long>(index));
 }
 
 // `count` pages of a file from `index` on that no page table changes, for pages [first, ...).

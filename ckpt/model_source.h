@@ -1,9 +1,12 @@
 // ModelSource: a modelled machine, or some of its processes, as a MemorySource.
 //
-// The scope is a process's (architecture, section 5): private pages that get_dirty_page answers,
-// shared anonymous objects as a whole, and of files what differs from their recipes. The machine is
-// left as it was found, with one exception: dirty cached pages of files that a saved process maps
-// (and of all files that live in a disk folder) are written back by Prepare().
+// Scope PROCESS (architecture, section 5): private pages that get_dirty_page answers, shared anonymous
+// objects as a whole, and of files what differs from their recipes. The machine is left as it was found, with
+// one exception: dirty cached pages of files that a saved process maps (and of all files that live in a disk
+// folder) are written back by Prepare().
+//
+// Scope MACHINE: the guest as its host sees it, all processes and files, and what guest.h says. Nothing
+// changes.
 #pragma once
 
 #include <map>
@@ -19,8 +22,9 @@
 namespace ckpt {
 
 struct ModelScope {
-  std::vector<mm::Pid> pids;  // empty: all processes
+  std::vector<mm::Pid> pids;  // empty: all processes, as always of scope MACHINE
   std::string label;
+  ckpt_pb::Machine::Scope scope = ckpt_pb::Machine::PROCESS;
 };
 
 class ModelSource final : public MemorySource {
@@ -40,6 +44,10 @@ class ModelSource final : public MemorySource {
   ModifiedRun NextOfObject(uint32_t file, uint64_t first) override;
   base::Result<std::vector<ckpt_pb::PageRun>> ChangedPages(uint32_t file) override;
   Residency CountResidency() override;
+  base::Result<void> DescribeGuest(
+      const std::function<base::Result<void>(const ckpt_pb::Guest&)>& part) override;
+  std::vector<ckpt_pb::PageRun> GuestRuns() override;
+  void CountFrames(ckpt_pb::Totals& totals) override;
   base::Result<void> Read(const ckpt_pb::PageRun& run, std::span<std::byte> out) const override;
 
   ContentRun NextContent(uint32_t mm, uint64_t first, uint64_t end) override;
@@ -76,6 +84,9 @@ class ModelSource final : public MemorySource {
   ContentRun AbsentContent(const mm::Vma& vma, uint64_t first, uint64_t end);
   ContentRun FileContent(const mm::FilePtr& file, uint64_t first, uint64_t count, uint64_t index);
   base::Result<void> ReadFilePage(const mm::File& file, uint64_t index, std::span<std::byte> out) const;
+  static base::Result<void> ReadDiskPage(const mm::File& file, uint64_t index, std::span<std::byte> out);
+  // Of scope MACHINE: the cache is the guest's memory, and a file is what its disk has.
+  bool is_guest() const { return scope_.scope == ckpt_pb::Machine::MACHINE; }
 
   mm::Machine& machine_;
   // On a machine of several CPUs: no process is in the middle of a call while this lives.

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -69,6 +70,17 @@ class MemorySource : public image::PageBytes {
   // The pages of a file that differ from its recipe, as PageRuns of kind STORED or ZERO, ascending.
   virtual base::Result<std::vector<ckpt_pb::PageRun>> ChangedPages(uint32_t file) = 0;
   virtual Residency CountResidency() = 0;
+
+  // ---- scope MACHINE: instead of NextModified and NextOfObject ----
+
+  // What the guest's kernel holds, in parts that fit a section each.
+  virtual base::Result<void> DescribeGuest(const std::function<base::Result<void>(const ckpt_pb::Guest&)>&) {
+    return {};
+  }
+  // Its frames and swap slots that are saved, as PageRuns of kind STORED, ascending.
+  virtual std::vector<ckpt_pb::PageRun> GuestRuns() { return {}; }
+  // What the totals say of frames.
+  virtual void CountFrames(ckpt_pb::Totals&) {}
 
   // ---- what a load would give ----
 

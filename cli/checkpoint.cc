@@ -82,7 +82,9 @@ base::Result<nlohmann::ordered_json> WriteCheckpoint(mm::Machine& machine,
                                                      const workload::CheckpointRequest& request,
                                                      const std::string& path,
                                                      const CheckpointWriter::Settings& settings) {
-  ckpt::ModelSource source(machine, {.pids = request.pids, .label = request.label});
+  const auto scope =
+      settings.image.scope == "machine" ? ckpt_pb::Machine::MACHINE : ckpt_pb::Machine::PROCESS;
+  ckpt::ModelSource source(machine, {.pids = request.pids, .label = request.label, .scope = scope});
   Progress progress("checkpoint " + request.label, 0);
   ckpt::DumpOptions options;
   options.write = WriteOptionsOf(settings.image);

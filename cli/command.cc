@@ -158,6 +158,8 @@ void Command::Does(Action body) const {
 }
 
 void AddImageOptions(const Command& command, ImageOptions& options) {
+  command.Choice("--scope", options.scope, {"process", "machine"},
+                 "What -o saves: process (what processes changed) or machine (a whole guest)");
   command.Number("--level", options.level, image::kLevelMin, image::kLevelMax, "zstd level of the page data");
   command.Number("--threads", options.threads, 0, image::kThreadsMax,
                  "Threads that compress (0: one for each core); the image is the same");

@@ -74,8 +74,9 @@ void AddDiff(const Command& ckpt);
 void AddShow(const Command& ckpt);
 void AddVerify(const Command& ckpt);
 
-// --level, --threads, --no-sync of the commands that write an image.
+// --scope, --level, --threads, --no-sync of the commands that write an image.
 struct ImageOptions {
+  std::string scope = "process";
   int level = 1;
   unsigned threads = 0;
   bool no_sync = false;

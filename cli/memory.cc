@@ -18,7 +18,8 @@ base::Result<RestoredImage> RestoreImage(std::unique_ptr<image::Reader> image, c
   restored.image = std::move(image);
   const std::string& path = restored.image->path();
   const std::string where = "restore '" + base::Printable(path) + "'";
-  auto sink = restore::ModelSink::Create(restored.image->machine(), options.disk_dir);
+  auto sink =
+      restore::ModelSink::Create(restored.image->machine(), options.disk_dir, &restored.image->guest());
   if (!sink) return std::unexpected(sink.error().In(where));
   Progress progress(where, restored.image->stored_pages());
   restore::RestoreOptions restore_options;

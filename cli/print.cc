@@ -107,7 +107,45 @@ std::string Table(const std::vector<Row>& rows) {
   return text;
 }
 
+namespace {
+
+// Of a guest: what its host saved, and what hinting let it leave out.
+std::vector<Row> GuestRows(const ckpt_pb::Totals& totals) {
+  constexpr const char* kStates[] = {"  Sr", "  Sp", "  Sz", "  Ur", "  Uz", "  Vr", "  Vz", "  Pr"};
+  constexpr const char* kNotes[] = {"stable, resident",
+                                    "stable, on the host's paging store",
+                                    "stable, not backed: reads as zero",
+                                    "unused, resident: dropped",
+                                    "unused, not backed",
+                                    "volatile, resident: dropped",
+                                    "volatile, discarded",
+                                    "potentially volatile: dropped unless it was changed"};
+  std::vector<Row> rows = {
+      {"frames used", Number(totals.frames()), base::FormatSize(totals.frames() * base::kPageSize)}};
+  const auto states = std::min<size_t>(static_cast<size_t>(totals.by_state_size()), std::size(kStates));
+  for (size_t i = 0; i < states; ++i)
+    rows.push_back({kStates[i], Number(totals.by_state(static_cast<int>(i))), kNotes[i]});
+  const double share = totals.frames() == 0 ? 0
+                                            : 100.0 * static_cast<double>(totals.dropped()) /
+                                                  static_cast<double>(totals.frames());
+  rows.push_back({"dropped", Number(totals.dropped()),
+                  base::Format("%s not written, %.1f%% of the guest's frames",
+                               base::FormatSize(totals.dropped() * base::kPageSize).c_str(), share)});
+  rows.push_back({"saved", Number(totals.modified()), "frames and swap slots that are not all zero"});
+  return rows;
+}
+
+}  // namespace
+
 std::vector<Row> TotalsRows(const ckpt_pb::Totals& totals, uint64_t image_bytes) {
+  if (totals.frames() > 0) {
+    std::vector<Row> rows = GuestRows(totals);
+    rows.push_back({"pages of files", Number(totals.disk()), "on disk, other than their recipe makes them"});
+    rows.push_back(
+        {"pages in image", Number(totals.stored()), base::FormatSize(totals.stored() * base::kPageSize)});
+    rows.push_back({"image size", Number(image_bytes), base::FormatSize(image_bytes)});
+    return rows;
+  }
   return {
       {"pages mapped", Number(totals.mapped()), base::FormatSize(totals.mapped() * base::kPageSize)},
       {"  present", Number(totals.present()), ""},
@@ -122,9 +160,18 @@ std::vector<Row> TotalsRows(const ckpt_pb::Totals& totals, uint64_t image_bytes)
 }
 
 nlohmann::ordered_json TotalsJson(const ckpt_pb::Totals& totals) {
-  return {{"mapped", totals.mapped()}, {"present", totals.present()},   {"clean", totals.clean()},
-          {"zero", totals.zero()},     {"modified", totals.modified()}, {"shared", totals.shared()},
-          {"stored", totals.stored()}, {"disk", totals.disk()}};
+  nlohmann::ordered_json json = {{"mapped", totals.mapped()},     {"present", totals.present()},
+                                 {"clean", totals.clean()},       {"zero", totals.zero()},
+                                 {"modified", totals.modified()}, {"shared", totals.shared()},
+                                 {"stored", totals.stored()},     {"disk", totals.disk()}};
+  if (totals.frames() == 0) return json;
+  json["frames"] = totals.frames();
+  json["dropped"] = totals.dropped();
+  for (int i = 0; i < totals.by_state_size() && i < 8; ++i) {
+    constexpr const char* kStates[] = {"Sr", "Sp", "Sz", "Ur", "Uz", "Vr", "Vz", "Pr"};
+    json["by_state"][kStates[i]] = totals.by_state(i);
+  }
+  return json;
 }
 
 Progress::Progress(std::string what, uint64_t total)

@@ -1,9 +1,15 @@
 // ckpt show IMAGE: what an image holds. The page data is not read.
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cstdlib>
 #include <map>
 #include <memory>
 
 #include "base/units.h"
+#include "cli/checkpoint.h"
 #include "cli/command.h"
+#include "cli/image_map.h"
 #include "cli/memory.h"
 #include "cli/print.h"
 #include "proto/reader.h"
@@ -20,25 +26,18 @@ struct ShowCommand {
   bool files = false;
   bool pages = false;
   bool json = false;
+  std::string map;  // "-": as text
 };
 
 constexpr const char* kVmaKinds[] = {"anonymous", "private file", "shared anonymous", "shared file", "vdso"};
 constexpr const char* kFileKinds[] = {"regular", "shmem", "dev_zero"};
 constexpr const char* kRecipeKinds[] = {"empty", "generated", "real", "folder"};
-constexpr const char* kOwners[] = {"mm", "shmem", "disk"};
+constexpr const char* kOwners[] = {"mm", "shmem", "disk", "frame", "slot"};
 constexpr const char* kRunKinds[] = {"stored", "same", "zero"};
 
 unsigned long long Big(uint64_t value) { return value; }
 
-// "rw-p", as /proc/PID/maps writes it.
-std::string Perms(uint64_t flags) {
-  std::string text;
-  text += (flags & 0x1) != 0 ? 'r' : '-';
-  text += (flags & 0x2) != 0 ? 'w' : '-';
-  text += (flags & 0x4) != 0 ? 'x' : '-';
-  text += (flags & 0x8) != 0 ? 's' : 'p';
-  return text;
-}
+bool IsGuest(const image::Reader& image) { return image.machine().scope() == ckpt_pb::Machine::MACHINE; }
 
 // Stored pages of each mm and object, counted over the index.
 base::Result<std::map<uint32_t, uint64_t>> PagesByOwner(const image::Reader& image) {
@@ -48,14 +47,6 @@ base::Result<std::map<uint32_t, uint64_t>> PagesByOwner(const image::Reader& ima
     return {};
   }));
   return pages;
-}
-
-std::string VmaFileName(const image::Reader& image, const ckpt_pb::Vma& vma) {
-  if (vma.kind() == ckpt_pb::Vma::VDSO) return "[vdso]";
-  for (const ckpt_pb::File& file : image.files().file()) {
-    if (file.objref() == vma.file_objref()) return file.name() + (file.deleted() ? " (deleted)" : "");
-  }
-  return "";
 }
 
 ordered_json RecipeJson(const ckpt_pb::Recipe& recipe) {
@@ -105,9 +96,11 @@ base::Result<ordered_json> ImageJson(const image::Reader& image, const ShowComma
                        {"version", image.version()},
                        {"digest", image.digest()},
                        {"bytes", image.file_bytes()},
+                       {"scope", IsGuest(image) ? "machine" : "process"},
                        {"label", machine.label()},
                        {"memory_bytes", machine.memory_bytes()},
                        {"swap_bytes", machine.swap_bytes()},
+                       {"host_bytes", machine.host_bytes()},
                        {"semantics", ordered_json::array()},
                        {"totals", TotalsJson(image.totals())},
                        {"processes", ordered_json::array()}};
@@ -204,7 +197,10 @@ base::Result<void> PrintImage(const image::Reader& image, const ShowCommand& com
                    base::Printable(machine.label()).c_str(), image.digest().c_str()));
   const std::string swap =
       machine.swap_bytes() == 0 ? "" : ", swap of " + base::FormatSize(machine.swap_bytes());
-  PrintText(Format("machine of %s%s", base::FormatSize(machine.memory_bytes()).c_str(), swap.c_str()));
+  const std::string host =
+      machine.host_bytes() == 0 ? "" : ", host of " + base::FormatSize(machine.host_bytes());
+  PrintText(Format("%s of %s%s%s", IsGuest(image) ? "the whole guest, a machine" : "machine",
+                   base::FormatSize(machine.memory_bytes()).c_str(), swap.c_str(), host.c_str()));
   for (const std::string& changed : machine.semantics()) PrintText(" " + base::Printable(changed));
   PrintText("\n\n" + Table(TotalsRows(image.totals(), image.file_bytes())) + "\n");
   const std::map<uint32_t, uint64_t> pages = TRY(PagesByOwner(image));
@@ -213,8 +209,9 @@ base::Result<void> PrintImage(const image::Reader& image, const ShowCommand& com
                      base::Printable(process.name()).c_str(), process.ppid(), process.mm_objref()));
   }
   for (const ckpt_pb::Mm& mm : image.processes().mm()) {
-    PrintText(Format("mm %u: %s, %s\n", mm.objref(), Count(mm.map_count(), "vma").c_str(),
-                     Count(pages.contains(mm.objref()) ? pages.at(mm.objref()) : 0, "page").c_str()));
+    const uint64_t saved = pages.contains(mm.objref()) ? pages.at(mm.objref()) : 0;
+    PrintText(Format("mm %u: %s%s\n", mm.objref(), Count(mm.map_count(), "vma").c_str(),
+                     IsGuest(image) ? "" : (", " + Count(saved, "page")).c_str()));
     if (command.vmas) PrintVmas(image, mm);
   }
   for (const ckpt_pb::File& file : image.files().file()) {
@@ -238,9 +235,31 @@ base::Result<void> PrintImage(const image::Reader& image, const ShowCommand& com
   });
 }
 
+// As wide as the terminal is; in colours on one that has them.
+base::Result<void> ShowMap(const image::Reader& image, const std::string& path) {
+  if (path != "-") {
+    TRY_VOID(CheckPlace("--map", path, {{image.path(), "the image itself"}}));
+    const std::string svg = MapSvg(TRY(MapOf(image)));
+    const auto file = TRY(image::OutputFile::Create(path));
+    TRY_VOID(file->Append(svg));
+    return file->Publish(image::Sync::kNo);
+  }
+  const bool terminal = isatty(STDOUT_FILENO) == 1;
+  winsize window = {};
+  unsigned columns = 80;
+  if (terminal && ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col >= 40)
+    columns = window.ws_col;
+  PrintText(MapText(TRY(MapOf(image)), columns, terminal && std::getenv("NO_COLOR") == nullptr));
+  return {};
+}
+
 int Show(const ShowCommand& command) {
   const base::Result<std::unique_ptr<image::Reader>> image = OpenImage(command.image);
   if (!image) return PrintError(image.error());
+  if (!command.map.empty()) {
+    const base::Result<void> mapped = ShowMap(**image, command.map);
+    return mapped ? kExitGood : PrintError(mapped.error());
+  }
   if (command.json) {
     const base::Result<ordered_json> json = ImageJson(**image, command);
     if (!json) return PrintError(json.error());
@@ -261,6 +280,8 @@ void AddShow(const Command& ckpt) {
   show.Flag("--files", command->files, "Also the files of which no page is stored");
   show.Flag("--pages", command->pages, "Also every run of pages");
   show.Flag("--json", command->json, "Print JSON");
+  show.Text("--map", command->map, "Only a picture of the memory: an SVG file of this name, or - for text");
+  for (const char* other : {"--vmas", "--files", "--pages", "--json"}) show.Excludes("--map", other);
   show.Does([command] { return Show(*command); });
 }
 

@@ -68,7 +68,13 @@ class DiscardedPages {
   const std::vector<Pfn>& on_cpu(unsigned cpu) const { return cpu_[cpu]; }
   const std::vector<Pfn>& list() const { return list_; }  // kPagevec's; kSignOff's gather list
   const std::vector<Pfn>& sign_off() const { return sign_off_; }
+  uint32_t dead_cpus() const { return dead_; }
+  uint32_t tickless_cpus() const { return tickless_; }
   // What a saved machine had (restore).
+  void restore_cpus(uint32_t dead, uint32_t tickless) {
+    dead_ = dead;
+    tickless_ = tickless;
+  }
   void restore_list(unsigned cpu, std::vector<Pfn> pages) { cpu_[cpu] = std::move(pages); }
   void restore_lists(std::vector<Pfn> list, std::vector<Pfn> sign_off, uint32_t mask) {
     list_ = std::move(list);

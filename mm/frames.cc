@@ -198,6 +198,24 @@ void Frames::ToFreeList(Pfn pfn, Page& page, FreeAs as) {
   ++nr_free_;
 }
 
+std::vector<Pfn> Frames::free_list() const {
+  std::vector<Pfn> free;
+  for (Pfn pfn = free_head_; pfn != kNoPfn; pfn = at(pfn).lru_next) free.push_back(pfn);
+  return free;
+}
+
+void Frames::restore_free(uint32_t high_water, std::span<const Pfn> free) {
+  CHECK(fresh_ == 1 && high_water >= 1 && high_water <= frame_count_);
+  fresh_ = high_water;
+  nr_free_ = static_cast<uint32_t>(free.size());
+  for (size_t i = free.size(); i-- > 0;) {
+    CHECK(at(free[i]).count == 0);
+    if (free_tail_ == kNoPfn) free_tail_ = free[i];
+    at(free[i]) = FreshPage(0, free_head_);
+    free_head_ = free[i];
+  }
+}
+
 // ---- with a host ----
 
 void GiveBackPage(std::byte* page) {

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include "mm/lru.h"
 #include "mm/page.h"
@@ -112,6 +113,11 @@ class Frames {
   uint32_t nr_free() const { return nr_free_ + (frame_count_ - fresh_); }
   // Frames at and above this one were never allocated.
   uint32_t high_water() const { return fresh_; }
+  // Those below it that are free, in the order in which they will be used again.
+  std::vector<Pfn> free_list() const;
+  // What a saved machine had (restart). Requires: no frame was used yet; `free` names frames of count 0 below
+  // `high_water`, each once, and that is at most frame_count().
+  void restore_free(uint32_t high_water, std::span<const Pfn> free);
 
  private:
   static constexpr size_t kLineSize = 64;  // of the processor's caches

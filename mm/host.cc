@@ -195,6 +195,24 @@ void Host::reset() {
   }
 }
 
+std::vector<uint32_t> Host::position() const {
+  std::vector<uint32_t> position(hands_.begin(), hands_.end());
+  for (size_t i = 0; i < kRecent; ++i)
+    position.push_back(static_cast<uint32_t>(recent_[(recent_next_ + i) % kRecent]));
+  return position;
+}
+
+bool Host::restore_position(std::span<const uint32_t> position) {
+  if (position.size() != kPageStates + kRecent) return false;
+  for (size_t i = 0; i < kPageStates; ++i) {
+    if (position[i] >= std::max(known(), 1u)) return false;
+    hands_[i] = position[i];
+  }
+  recent_next_ = 0;
+  for (size_t i = 0; i < kRecent; ++i) recent_[i] = Pfn{position[kPageStates + i]};
+  return true;
+}
+
 void Host::restore_state(Pfn pfn, PageState state) {
   Ref(pfn);
   Set(pfn, state);

@@ -17,6 +17,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -90,8 +91,15 @@ class Host {
   void set_memory(uint64_t frames);
   // Resets all frames, as at the start of a guest (A08): every usage stable.
   void reset();
+  // Frames that the guest has ever used, the zero page among them: those below this number.
+  uint32_t known() const { return static_cast<uint32_t>(states_.size()); }
+  // Where it will look for victims, and what it takes for touched lately: numbers that mean something to
+  // restore_position() alone, which answers false for what cannot be such numbers.
+  std::vector<uint32_t> position() const;
+  bool restore_position(std::span<const uint32_t> position);
   // Makes a frame's state what a saved machine had (restore). The bytes are the caller's to fill.
   void restore_state(Pfn pfn, PageState state);
+  void restore_stat(const HostStat& stat) { stat_ = stat; }
 
  private:
   Host(Frames& frames, const HostConfig& config, std::unique_ptr<SwapDevice> store)

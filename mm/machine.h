@@ -152,6 +152,9 @@ class Machine {
   // Every file that is alive: named, or deleted and still mapped.
   std::vector<FilePtr> files() const;
   FilePtr find_file(std::string_view name) const;
+  // The id that the next file gets. A restart gives files those that they had.
+  FileId next_file() const { return FileId{next_file_}; }
+  void set_next_file(FileId id) { next_file_ = static_cast<uint32_t>(id); }
   // unlink(2): the name is free again; the file lives while it is mapped.
   void unlink(const FilePtr& file);
 

@@ -90,6 +90,17 @@ class SwapArea {
   void DropUser(SwpEntry slot);
   void SetCached(SwpEntry slot, Pfn pfn);  // kNoPfn: takes it out
 
+  // Free slots below high_water(), the one that is used next as the last.
+  const std::vector<SwpEntry>& free_slots() const { return free_; }
+  // What a saved machine had (restart). Requires: no slot was used yet; both vectors are of the same size,
+  // from 1 (the header) to slots(); `free` names the unused slots, each once.
+  void restore(std::vector<uint32_t> counts, std::vector<Pfn> cache, std::vector<SwpEntry> free) {
+    CHECK(high_water() == 1 && !counts.empty() && counts.size() == cache.size() && counts.size() <= slots_);
+    counts_ = std::move(counts);
+    cache_ = std::move(cache);
+    free_ = std::move(free);
+  }
+
  private:
   void FreeIfUnused(SwpEntry slot);
 

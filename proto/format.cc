@@ -57,6 +57,7 @@ uint64_t SectionBytesMax(uint32_t type) {
     case SectionType::kVmas:
     case SectionType::kChunkRuns:
     case SectionType::kTotals:
+    case SectionType::kGuest:
     case SectionType::kIndex: return kSmallSectionBytesMax;
     case SectionType::kFiles:
     case SectionType::kProcesses: return kObjectSectionBytesMax;
@@ -73,6 +74,7 @@ std::string SectionName(uint32_t type) {
     case SectionType::kVmas: return "vmas";
     case SectionType::kWorkloadState: return "workload state";
     case SectionType::kChunkRuns: return "chunk runs";
+    case SectionType::kGuest: return "guest";
     case SectionType::kTotals: return "totals";
     case SectionType::kIndex: return "index";
   }

@@ -56,6 +56,7 @@ enum class SectionType : uint32_t {
   kProcesses = 3,      // ckpt_pb::Processes, one
   kVmas = 4,           // ckpt_pb::Vmas, any number
   kWorkloadState = 5,  // opaque bytes, at most one; ignorable
+  kGuest = 6,          // ckpt_pb::Guest, any number, of scope MACHINE
   kChunkRuns = 32,     // ckpt_pb::ChunkRuns
   kTotals = 33,        // ckpt_pb::Totals, one
   kIndex = 34,         // ckpt_pb::Index, any number

@@ -22,7 +22,7 @@ std::string Where(const SectionHeader& header, uint64_t offset) {
 
 bool IsKnownMetadata(uint32_t type) {
   return type >= static_cast<uint32_t>(SectionType::kMachine) &&
-         type <= static_cast<uint32_t>(SectionType::kWorkloadState);
+         type <= static_cast<uint32_t>(SectionType::kGuest);
 }
 
 }  // namespace
@@ -87,6 +87,13 @@ base::Result<void> MetadataParser::AddVmas(std::string_view payload, const std::
   return {};
 }
 
+base::Result<void> MetadataParser::AddGuest(std::string_view payload, const std::string& where) {
+  ckpt_pb::Guest part;
+  TRY_VOID(ParsePayload(payload, kObjectsMax, where, part));
+  metadata_.guest.MergeFrom(part);
+  return {};
+}
+
 base::Result<void> MetadataParser::Add(const SectionHeader& header, std::string_view frame, uint64_t offset) {
   const std::string where = Where(header, offset);
   bytes_ += frame.size();
@@ -100,7 +107,7 @@ base::Result<void> MetadataParser::Add(const SectionHeader& header, std::string_
   const auto type = static_cast<SectionType>(header.type);
   if (header.type < last_type_) return Fail(Code::kInvalid, "%s: out of order", where.c_str());
   const uint32_t bit = uint32_t{1} << header.type;
-  if ((seen_ & bit) != 0 && type != SectionType::kVmas)
+  if ((seen_ & bit) != 0 && type != SectionType::kVmas && type != SectionType::kGuest)
     return Fail(Code::kInvalid, "%s: a second one", where.c_str());
   last_type_ = header.type;
   seen_ |= bit;
@@ -111,6 +118,7 @@ base::Result<void> MetadataParser::Add(const SectionHeader& header, std::string_
     case SectionType::kProcesses: return ParsePayload(payload, kObjectsMax, where, metadata_.processes);
     case SectionType::kVmas: return AddVmas(payload, where);
     case SectionType::kWorkloadState: metadata_.workload_state = payload; return {};
+    case SectionType::kGuest: return AddGuest(payload, where);
     default: break;
   }
   CHECK(false);

@@ -19,6 +19,7 @@ struct Metadata {
   ckpt_pb::Processes processes;
   std::map<uint32_t, ckpt_pb::Vmas> vmas;  // By the objref of the mm, put together from all sections.
   std::string workload_state;              // Empty if there is none.
+  ckpt_pb::Guest guest;                    // Put together from all sections; empty but of scope MACHINE.
 };
 
 // Takes the sections in the order of the file. Their checksums are right already.
@@ -31,6 +32,7 @@ class MetadataParser {
 
  private:
   base::Result<void> AddVmas(std::string_view payload, const std::string& where);
+  base::Result<void> AddGuest(std::string_view payload, const std::string& where);
 
   Metadata metadata_;
   uint32_t last_type_ = 0;  // Of the known types.

@@ -65,6 +65,7 @@ class Reader {
   // All vmas of an mm, ascending; none for an mm without any.
   const ckpt_pb::Vmas& vmas(uint32_t mm_objref) const;
   const std::string& workload_state() const { return metadata_.workload_state; }
+  const ckpt_pb::Guest& guest() const { return metadata_.guest; }
   const ckpt_pb::Totals& totals() const { return totals_; }
 
   const std::string& path() const { return path_; }

@@ -31,6 +31,10 @@ bool Covers(const ckpt_pb::Vmas& vmas, int& place, uint64_t first, uint64_t end)
 }  // namespace
 
 RunChecker::RunChecker(const Metadata& metadata) {
+  if (metadata.machine.scope() == ckpt_pb::Machine::MACHINE) {
+    frames_ = {.type = PageRun::FRAME, .pages = metadata.guest.high_water()};
+    slots_ = {.type = PageRun::SLOT, .pages = static_cast<uint64_t>(metadata.guest.slot_count_size()) + 1};
+  }
   for (const ckpt_pb::File& file : metadata.files.file()) {
     if (file.kind() == ckpt_pb::File::DEV_ZERO) continue;
     Owner& owner = owners_[file.objref()];
@@ -71,12 +75,9 @@ base::Result<void> RunChecker::Check(const PageRun& run) {
   if (!PageRun::Owner_IsValid(run.owner()) || !PageRun::Kind_IsValid(run.kind())) {
     return Fail(Code::kUnsupported, "an unknown kind of run");
   }
-  const auto owner = owners_.find(run.objref());
-  if (owner == owners_.end()) return Fail(Code::kInvalid, "no object with pages has this objref");
-  if (owner->second.type != run.owner())
-    return Fail(Code::kWrongType, "the object is not of the type that owns the run");
-  TRY_VOID(CheckPlace(run, owner->second));
-  owner->second.end = run.first() + run.count();
+  Owner& owner = *TRY(FindOwner(run));
+  TRY_VOID(CheckPlace(run, owner));
+  owner.end = run.first() + run.count();
   switch (run.kind()) {
     case PageRun::STORED:
       if (run.stored() != stored_) {
@@ -95,6 +96,24 @@ base::Result<void> RunChecker::Check(const PageRun& run) {
       return {};
     default: return Fail(Code::kUnsupported, "an unknown kind of run");
   }
+}
+
+base::Result<RunChecker::Owner*> RunChecker::FindOwner(const PageRun& run) {
+  const bool of_guest = run.owner() == PageRun::FRAME || run.owner() == PageRun::SLOT;
+  // A guest's memory is in its frames and slots, and nowhere else; others have none.
+  if (of_guest != (frames_.type == PageRun::FRAME && run.owner() != PageRun::DISK)) {
+    return Fail(Code::kWrongType, "the scope of the image has no such pages");
+  }
+  if (of_guest) {
+    if (run.objref() != 0 || run.kind() != PageRun::STORED)
+      return Fail(Code::kInvalid, "pages of a guest have no objref and are stored");
+    return run.owner() == PageRun::FRAME ? &frames_ : &slots_;
+  }
+  const auto owner = owners_.find(run.objref());
+  if (owner == owners_.end()) return Fail(Code::kInvalid, "no object with pages has this objref");
+  if (owner->second.type != run.owner())
+    return Fail(Code::kWrongType, "the object is not of the type that owns the run");
+  return &owner->second;
 }
 
 base::Result<void> RunChecker::CheckPlace(const PageRun& run, Owner& owner) {

@@ -57,9 +57,12 @@ class RunChecker {
   };
 
   base::Result<void> Check(const ckpt_pb::PageRun& run);
+  base::Result<Owner*> FindOwner(const ckpt_pb::PageRun& run);
   base::Result<void> CheckPlace(const ckpt_pb::PageRun& run, Owner& owner);
 
   std::unordered_map<uint32_t, Owner> owners_;
+  Owner frames_;  // Of a guest; of type MM where the scope is another.
+  Owner slots_;
   uint64_t stored_ = 0;
 };
 

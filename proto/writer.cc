@@ -62,9 +62,15 @@ base::Result<void> Writer::AppendSection(SectionType type, uint32_t flags, std::
 base::Result<void> Writer::AddMetadata(SectionType type, uint32_t flags, std::string_view payload) {
   if (error_) return std::unexpected(*error_);
   const auto number = static_cast<uint32_t>(type);
-  CHECK_MSG(!has_runs_ && type <= SectionType::kWorkloadState, SectionName(number));
-  CHECK_MSG(number > last_type_ || (number == last_type_ && type == SectionType::kVmas), SectionName(number));
+  CHECK_MSG(!has_runs_ && type <= SectionType::kGuest, SectionName(number));
+  const bool many = type == SectionType::kVmas || type == SectionType::kGuest;
+  CHECK_MSG(number > last_type_ || (number == last_type_ && many), SectionName(number));
   last_type_ = number;
+  metadata_bytes_ += kSectionHeaderBytes + payload.size();
+  if (metadata_bytes_ > kMetadataBytesMax) {
+    return Remember(Fail(Code::kTooBig, "%s: metadata over the cap of %" PRIu64 " bytes",
+                         SectionName(number).c_str(), kMetadataBytesMax));
+  }
   if (payload.size() > SectionBytesMax(number)) {
     return Remember(Fail(Code::kTooBig, "%s: %zu bytes, over the cap of %" PRIu64,
                          SectionName(number).c_str(), payload.size(), SectionBytesMax(number)));
@@ -74,6 +80,10 @@ base::Result<void> Writer::AddMetadata(SectionType type, uint32_t flags, std::st
 
 base::Result<void> Writer::AddSection(SectionType type, const google::protobuf::MessageLite& message) {
   return AddMetadata(type, 0, Serialize(message));
+}
+
+base::Result<void> Writer::AddGuest(const ckpt_pb::Guest& part) {
+  return AddSection(SectionType::kGuest, part);
 }
 
 base::Result<void> Writer::AddWorkloadState(std::string_view bytes) {

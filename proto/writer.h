@@ -67,6 +67,9 @@ class Writer {
   base::Result<void> AddSection(SectionType type, const google::protobuf::MessageLite& message);
   // Vmas of one mm, ascending over all calls for it; a long list becomes several sections.
   base::Result<void> AddVmas(const ckpt_pb::Vmas& vmas);
+  // A part of what a guest's structures hold, behind everything else. kTooBig where all the metadata together
+  // is more than a reader takes.
+  base::Result<void> AddGuest(const ckpt_pb::Guest& part);
   // What only the program that made the image understands. At most once, behind all vmas.
   base::Result<void> AddWorkloadState(std::string_view bytes);
 
@@ -112,6 +115,7 @@ class Writer {
   const std::unique_ptr<OutputFile> file_;
   std::optional<base::Error> error_;
   uint32_t last_type_ = 0;
+  uint64_t metadata_bytes_ = 0;
 
   // The chunk that is being put together.
   ckpt_pb::ChunkRuns chunk_;

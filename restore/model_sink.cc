@@ -39,7 +39,8 @@ void AddPiece(std::vector<std::span<std::byte>>& pieces, std::byte* page) {
 }  // namespace
 
 base::Result<std::unique_ptr<ModelSink>> ModelSink::Create(const ckpt_pb::Machine& recorded,
-                                                           std::string disk_dir) {
+                                                           std::string disk_dir,
+                                                           const ckpt_pb::Guest* guest) {
   mm::MachineConfig config;
   config.memory_bytes = recorded.memory_bytes();
   config.vdso_start = recorded.vdso_start();
@@ -50,6 +51,7 @@ base::Result<std::unique_ptr<ModelSink>> ModelSink::Create(const ckpt_pb::Machin
     TRY_VOID(mm::SetSwitch(config.semantics, assignment));
   }
   std::unique_ptr<ModelSink> sink(new ModelSink(std::move(disk_dir)));
+  if (recorded.scope() == ckpt_pb::Machine::MACHINE) sink->guest_ = guest;
   // A host has room for all until the last page is in its place: pieces are filled in any order.
   sink->host_bytes_ = recorded.host_bytes();
   if (sink->host_bytes_ != 0) {
@@ -65,6 +67,13 @@ base::Result<std::unique_ptr<ModelSink>> ModelSink::Create(const ckpt_pb::Machin
 
 base::Result<void> ModelSink::CreateFile(const ckpt_pb::File& file) {
   mm::FilePtr created;
+  if (guest_ != nullptr) {
+    const uint32_t id = GuestBuilder::FileIdOf(*guest_, file.objref());
+    const bool taken = std::ranges::any_of(
+        files_, [&](const auto& other) { return static_cast<uint32_t>(other.second->id()) == id; });
+    if (id == 0 || taken) return Fail(Code::kCorrupt, "guest: two files have id %u, or one has none", id);
+    machine_->set_next_file(mm::FileId{id});
+  }
   if (file.kind() == ckpt_pb::File::SHMEM) {
     created = machine_->create_shmem(file.name(), file.size());
   } else if (file.kind() == ckpt_pb::File::DEV_ZERO) {
@@ -135,6 +144,7 @@ base::Result<void> ModelSink::Map(uint32_t mm_ref, const ckpt_pb::Vma& in) {
 }
 
 base::Result<void> ModelSink::MapNonlinear(uint32_t mm_ref, const ckpt_pb::NonlinearRun& run) {
+  if (guest_ != nullptr) return {};  // its page tables say it
   mm::MmStruct& mm = *mms_.at(mm_ref);
   std::shared_lock guard(mm.mmap_sem);
   mm::Vma* vma = mm.vma_at(run.first() * kPageSize);
@@ -170,8 +180,23 @@ void ModelSink::NoteStored(uint64_t number, const Stored& page) {
   stored_[number] = page;
 }
 
+base::Result<void> ModelSink::PutGuest() {
+  if (guest_ == nullptr) return MemorySink::PutGuest();
+  builder_ = std::make_unique<GuestBuilder>(*machine_, *guest_, files_, mms_);
+  return builder_->Build();
+}
+
+base::Result<void> ModelSink::PlaceGuest(const PageRun& run, std::vector<std::span<std::byte>>& pieces) {
+  CHECK(builder_ != nullptr);
+  for (uint64_t i = 0; i < run.count(); ++i)
+    AddPiece(pieces, TRY(builder_->Place(run.owner(), run.first() + i)));
+  return {};
+}
+
 base::Result<void> ModelSink::Place(const PageRun& run, std::vector<std::span<std::byte>>& pieces) {
   switch (run.owner()) {
+    case PageRun::FRAME:
+    case PageRun::SLOT: return PlaceGuest(run, pieces);
     case PageRun::MM: return PlaceMm(run, pieces);
     case PageRun::SHMEM: return PlaceObject(run, pieces);
     default: return PlaceDisk(run, pieces);
@@ -278,6 +303,11 @@ void ModelSink::BringInLocked(mm::MmStruct& mm) {
 }
 
 base::Result<void> ModelSink::Seal() {
+  if (builder_ != nullptr) {
+    TRY_VOID(builder_->Finish(host_bytes_));
+    builder_ = nullptr;
+    return {};
+  }
   // Every page has all its mappings now: those that have one may be written at once.
   for (const auto& [objref, mm] : mms_) {
     for (const auto& [start, vma] : mm->vmas()) mm::make_writable(*vma);

@@ -39,7 +39,7 @@ std::string SizeChange(uint64_t before, uint64_t now) {
 
 // Judges one file against what is there now; a changed size goes into `file`.
 base::Result<void> DecideFile(ckpt_pb::File& file, const FileFact& fact, const PlanOptions& options,
-                              Plan& plan) {
+                              bool guest, Plan& plan) {
   ckpt_pb::Recipe& recipe = *file.mutable_recipe();
   const std::string path = Printable(fact.path.empty() ? recipe.path() : fact.path);
   plan.paths[file.objref()] = path;
@@ -55,6 +55,11 @@ base::Result<void> DecideFile(ckpt_pb::File& file, const FileFact& fact, const P
   const bool same_size = fact.size == recipe.size();
   const bool same = same_inode && same_size && fact.mtime_ns == recipe.mtime_ns() &&
                     (recipe.build_id().empty() || !fact.build_id || *fact.build_id == recipe.build_id());
+  // The guest's kernel has pages and page tables of the file as it was.
+  if (!same && guest) {
+    return Fail(Code::kChanged, "file '%s' is not what the guest knows of it (%s): found %s", path.c_str(),
+                recorded.c_str(), found.c_str());
+  }
   if (!same && (!same_inode || same_size) && options.accept_changed == AcceptChanged::kNo) {
     return Fail(Code::kChanged,
                 "file '%s' is not the one that was recorded (%s): found %s. --accept-changed uses it anyway",
@@ -111,11 +116,12 @@ base::Result<Plan> MakePlan(const image::Reader& image, const std::map<uint32_t,
   TRY_VOID(CheckVdso(image, options));
   Plan plan;
   plan.files = image.files();
+  const bool guest = image.machine().scope() == ckpt_pb::Machine::MACHINE;
   for (ckpt_pb::File& file : *plan.files.mutable_file()) {
     if (!OnSystem(file.recipe())) continue;
     const auto fact = facts.find(file.objref());
     CHECK(fact != facts.end());
-    TRY_VOID(DecideFile(file, fact->second, options, plan));
+    TRY_VOID(DecideFile(file, fact->second, options, guest, plan));
   }
   // What would be refused in the middle is refused here.
   const RunFilter filter(image, plan, options);

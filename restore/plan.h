@@ -7,6 +7,7 @@
 //                                                        the kernel's does after a truncate or extend
 //   another file, or the same size with another mtime    refused, unless `accept_changed`
 //   gone                                                 refused
+//   any of these, of an image of scope MACHINE          refused, whatever the options
 //   a modified page past the present end of its file     refused, unless `drop_past_eof`
 #pragma once
 

@@ -122,6 +122,7 @@ base::Result<RestoreReport> Restore(const image::Reader& image, MemorySink& sink
       TRY_VOID(sink.MapNonlinear(mm.objref(), run));
     }
   }
+  if (image.machine().scope() == ckpt_pb::Machine::MACHINE) TRY_VOID(sink.PutGuest());
   RestoreReport report;
   report.notices = plan.notices;
   const RunFilter filter(image, plan, options.plan);

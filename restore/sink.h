@@ -1,8 +1,8 @@
 // MemorySink: what a restore drives. A sink builds a memory step by step; until Seal() it is not
 // anybody's yet, and destroying the sink throws it away.
 //
-// Order: every CreateFile, every CreateMm, every CreateProcess, every Map and MapNonlinear, then the pages
-// (Place, Same, Zero of image::PageSink), then Seal.
+// Order: every CreateFile, every CreateMm, every CreateProcess, every Map and MapNonlinear, of scope MACHINE
+// PutGuest, then the pages (Place, Same, Zero of image::PageSink), then Seal.
 #pragma once
 
 #include "base/error.h"
@@ -20,6 +20,11 @@ class MemorySink : public image::PageSink {
   virtual base::Result<void> Map(uint32_t mm, const ckpt_pb::Vma& vma) = 0;
   // Where pages of a non-linear vma come from. Behind every Map of that mm.
   virtual base::Result<void> MapNonlinear(uint32_t mm, const ckpt_pb::NonlinearRun& run) = 0;
+  // What the kernel of a guest holds, but for bytes (scope MACHINE).
+  virtual base::Result<void> PutGuest() {
+    return base::Fail(base::Code::kUnsupported,
+                      "the image is of a whole guest, which cannot be restored here");
+  }
   // The memory is whole: write protection and counts are put in their final state.
   virtual base::Result<void> Seal() = 0;
 };

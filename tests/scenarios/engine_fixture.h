@@ -138,7 +138,7 @@ class Trip {
 
   base::Result<ckpt::DumpReport> TrySave(Machine& machine, std::vector<Pid> pids = {}, unsigned threads = 1,
                                          std::string_view name = "image") {
-    ckpt::ModelSource source(machine, {std::move(pids), "base"});
+    ckpt::ModelSource source(machine, {std::move(pids), "base", scope});
     ckpt::DumpOptions how;
     how.write.sync = image::Sync::kNo;
     how.write.threads = threads;
@@ -229,9 +229,10 @@ class Trip {
   // ---- the restart ----
 
   restore::RestoreOptions options;
+  ckpt_pb::Machine::Scope scope = ckpt_pb::Machine::PROCESS;
 
   base::Result<std::unique_ptr<Box>> TryRestore() {
-    auto sink = restore::ModelSink::Create(reader_->machine(), options.disk_dir);
+    auto sink = restore::ModelSink::Create(reader_->machine(), options.disk_dir, &reader_->guest());
     if (!sink) return std::unexpected(sink.error());
     auto restored = restore::Restore(*reader_, **sink, options);
     if (!restored) return std::unexpected(restored.error());
