@@ -181,6 +181,22 @@ TEST(Host, CountsStates) {
   }
 }
 
+// In the base design the guest calls a changed page volatile too, and relies on the host to look.
+TEST(Host, TheBaseDesignKeepsThePreservedCopyOfAChangedPage) {
+  for (const bool changed : {false, true}) {
+    BareHost b(Hinted({"hints=base"}));
+    const Pfn pfn{9};
+    b.Bring(pfn, Sr);
+    b.Byte(pfn) = std::byte{5};
+    b.SetChanged(pfn, changed);
+    b.host().move(HostMove::kPageOut, pfn);
+    EXPECT_TRUE(b.host().essa(pfn, Request::kSetVolatile));
+    EXPECT_EQ(b.state(pfn), changed ? Sp : Vz);
+    if (!changed) continue;
+    EXPECT_EQ(b.Byte(pfn), std::byte{5});
+  }
+}
+
 TEST(Host, ResetsAndRestores) {
   BareHost b;
   for (size_t i = 0; i < kPageStates; ++i) b.Bring(Pfn{static_cast<uint32_t>(20 + i)}, kAllPageStates[i]);
