@@ -61,7 +61,8 @@ const Mapping* page_mapping(const Machine& machine, const Page& page);
 
 // get_user_pages: faults in `count` pages from `addr` on and takes a reference on each; a pin that
 // unpin_user_pages gives back. Stops at the first that cannot be had and answers those before it;
-// an error only if there are none: EFAULT or ENOMEM.
+// an error only if there are none: EFAULT or ENOMEM. Who writes into a page calls set_page_dirty before it is
+// given back: a forced write leaves no other trace where the dirty bit is the page's.
 SysResult<std::vector<Pfn>> get_user_pages(MmStruct& mm, Vaddr addr, uint64_t count, Write write,
                                            Force force);
 void unpin_user_pages(Machine& machine, std::vector<Pfn>& pages);

@@ -55,7 +55,10 @@ bool Host::essa(Pfn pfn, Request request) {
   const RequestResult result =
       PageRequest(before, request, Changed(pfn) ? mm::Changed::kYes : mm::Changed::kNo);
   ++stat_.requests;
-  if (result.next == before) return result.ok;
+  // In the base design it is the host that looks whether a volatile page was changed: at the copy that it has
+  // preserved, too (as of a potentially volatile page, note 1 of A4.1).
+  const bool keeps = before == PageState::Sp && request == Request::kSetVolatile && checks_volatile();
+  if (result.next == before || (keeps && Changed(pfn))) return result.ok;
   ++stat_.transitions;
   // INV-G3: only a request that drops the host's copy changes where the bytes are.
   if (ResidenceOf(before) == Residence::kPreserved && ResidenceOf(result.next) == Residence::kZero)

@@ -14,6 +14,7 @@
 //   H2  The bytes of a frame that is not resident are zero in the arena.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -66,7 +67,11 @@ class Host {
     return at < states_.size() ? states_[at] : fresh();
   }
   // Frames in this state, of those that the guest has ever used.
-  uint64_t count(PageState state) const { return counts_[static_cast<size_t>(state)]; }
+  uint64_t count(PageState state) const {
+    // Without hints the host does not know of those that were allocated and never touched.
+    const uint64_t untouched = std::max<uint64_t>(frames_.high_water(), states_.size()) - states_.size();
+    return counts_[static_cast<size_t>(state)] + (state == fresh() ? untouched : 0);
+  }
   uint64_t resident() const;
   const HostStat& stat() const { return stat_; }
 

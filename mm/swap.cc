@@ -257,16 +257,21 @@ bool reuse_swap_page(Machine& machine, Pfn pfn) {
   const ReuseRule rule = machine.sem().reuse_rule;
   racy_read(&page.mapcount, "mapcount");
   const auto swapcount = static_cast<int32_t>(page_swapcount(machine, page));
+  // It leaves the swap cache, and the slot, which may hold the only copy, goes; or it stays, and is written
+  // in there: then it is dirty from now on, since a forced write leaves a pte that is not writable.
+  const auto is_there = [&] {
+    if (!page.swapcache() || machine.sem().reuse_discarded == ReuseDiscarded::kAsPosted) return true;
+    if (!page_make_stable(machine.frames, pfn)) return false;
+    if (page_host_discards(machine.frames)) page.flags |= PG_dirty;
+    return true;
+  };
   if (rule == ReuseRule::kCount) {
     // can_share_swap_page: a page of the swap cache whose slot has no user but the entry at hand.
     if (!page.swapcache()) return page.count == 1;
-    return page.count == 2 && swapcount + page.mapcount <= 1;
+    return page.count == 2 && swapcount + page.mapcount <= 1 && is_there();
   }
-  if (page.mapcount + swapcount > 1) return false;
+  if (page.mapcount + swapcount > 1 || !is_there()) return false;
   if (page.swapcache() && (page.flags & PG_writeback) == 0 && rule == ReuseRule::kMapcount) {
-    // The slot may hold the only copy.
-    const bool asks = machine.sem().reuse_discarded == ReuseDiscarded::kStableFirst;
-    if (asks && !page_make_stable(machine.frames, pfn)) return false;
     // In do_swap_page the slot still has the entry as its user: it goes with swap_free.
     delete_from_swap_cache(machine, pfn);
     page.flags |= PG_dirty;

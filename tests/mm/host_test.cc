@@ -181,6 +181,39 @@ TEST(Host, CountsStates) {
   }
 }
 
+// In the base design the guest calls a changed page volatile too, and relies on the host to look.
+TEST(Host, TheBaseDesignKeepsThePreservedCopyOfAChangedPage) {
+  for (const bool changed : {false, true}) {
+    BareHost b(Hinted({"hints=base"}));
+    const Pfn pfn{9};
+    b.Bring(pfn, Sr);
+    b.Byte(pfn) = std::byte{5};
+    b.SetChanged(pfn, changed);
+    b.host().move(HostMove::kPageOut, pfn);
+    EXPECT_TRUE(b.host().essa(pfn, Request::kSetVolatile));
+    EXPECT_EQ(b.state(pfn), changed ? Sp : Vz);
+    if (!changed) continue;
+    EXPECT_EQ(b.Byte(pfn), std::byte{5});
+  }
+}
+
+// H1, of frames that the guest has taken into use and not touched, where no hint says so.
+TEST(Host, CountsFramesThatNobodyTouched) {
+  MachineConfig config;
+  config.memory_bytes = 256 * kPageSize;
+  config.host_bytes = 64 * kPageSize;
+  const std::unique_ptr<Machine> machine = Machine::Create(config).value();
+  Process& p = machine->spawn(1, "reader");
+  const Vaddr a = sys_mmap(*p.mm, 0, 4 * kPage, kReadWrite, MAP_PRIVATE | MAP_ANONYMOUS, nullptr, 0).value();
+  std::vector<Pfn> pages = get_user_pages(*p.mm, a, 4, Write::kYes, Force::kNo).value();
+  EXPECT_EQ(machine->host->count(Sz), 5u) << "with the zero page";
+  EXPECT_EQ(Validate(*machine, Depth::kDeep), std::nullopt);
+  unpin_user_pages(*machine, pages);
+  EXPECT_EQ(machine->touch(p, a + 3 * kPage, 1, Write::kYes).outcome, Outcome::kOk);
+  EXPECT_EQ(machine->host->count(Sz), 4u);
+  EXPECT_EQ(Validate(*machine, Depth::kDeep), std::nullopt);
+}
+
 TEST(Host, ResetsAndRestores) {
   BareHost b;
   for (size_t i = 0; i < kPageStates; ++i) b.Bring(Pfn{static_cast<uint32_t>(20 + i)}, kAllPageStates[i]);

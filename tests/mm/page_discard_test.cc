@@ -138,6 +138,64 @@ TEST(PageDiscard, ReadsTheContentOfASwappedPage) {
   EXPECT_BYTES(w.Load(p, a, 7), "swapped");
 }
 
+// Rules of reuse by which a page that is written in place stays in the swap cache: it is made stable first,
+// and no attempt comes between. Whatever the host did to it before.
+TEST(PageDiscard, AStoreToAPageThatStaysInTheSwapCache) {
+  for (const char* rule : {"reuse_rule=mapcount", "reuse_rule=mapcount_keep_slot", "reuse_rule=count"}) {
+    for (const char* dirty_bits : {"dirty_bits=page", "dirty_bits=pte"}) {
+      for (const PageState state : {Vz, Sp}) {
+        SCOPED_TRACE(std::string(rule) + " " + dirty_bits + " " + PageStateName(state));
+        HintedWorld w(Hinted({rule, dirty_bits}), 4096, 64);
+        Process& p = w.Spawn();
+        const Vaddr a = w.Anon(p, 1);
+        ASSERT_EQ(w.Store(p, a, "swapped"), Outcome::kOk);
+        ASSERT_TRUE(w.PageOut(p, a));
+        EXPECT_BYTES(w.Load(p, a, 7), "swapped");
+        const Pfn pfn = w.PfnAt(p, a);
+        if (state == Vz) page_make_volatile(w.frames(), pfn, 1);
+        if (state == Sp) {
+          ASSERT_TRUE(page_set_stable_if_present(w.frames(), pfn));
+        }
+        ASSERT_TRUE(w.Take(pfn));
+        ASSERT_EQ(w.state(pfn), state);
+        ASSERT_EQ(w.Store(p, a, "st"), Outcome::kOk);
+        EXPECT_BYTES(w.Load(p, a, 7), "stapped");
+        EXPECT_TRUE(w.Take(w.PfnAt(p, a)));
+        EXPECT_BYTES(w.Load(p, a, 7), "stapped");
+      }
+    }
+  }
+}
+
+// The same where the pte says nothing of it: it is not writable.
+TEST(PageDiscard, AForcedWriteToAPageThatStaysInTheSwapCache) {
+  for (const char* rule : {"reuse_rule=mapcount", "reuse_rule=mapcount_keep_slot", "reuse_rule=count"}) {
+    for (const char* dirty_bits : {"dirty_bits=page", "dirty_bits=pte"}) {
+      SCOPED_TRACE(std::string(rule) + " " + dirty_bits);
+      HintedWorld w(Hinted({rule, dirty_bits}), 4096, 64);
+      Process& p = w.Spawn();
+      const Vaddr a = w.Anon(p, 1);
+      ASSERT_EQ(w.Store(p, a, "swapped"), Outcome::kOk);
+      ASSERT_TRUE(sys_mprotect(*p.mm, a, kPage, PROT_READ));
+      Process& child = w.Fork(p);
+      ASSERT_TRUE(w.PageOut(p, a));
+      EXPECT_BYTES(w.Load(child, a, 7), "swapped");
+      const Pfn pfn = w.PfnAt(child, a);
+      w.Exit(child);
+      ASSERT_TRUE(page_set_stable_if_present(w.frames(), pfn));
+      ASSERT_TRUE(w.Take(pfn));
+      ASSERT_EQ(w.state(pfn), Sp);
+      std::vector<Pfn> pages = get_user_pages(*p.mm, a, 1, Write::kYes, Force::kYes).value();
+      w.frames().bytes(pages[0])[0] = std::byte{'S'};
+      set_page_dirty(w.machine(), pages[0]);
+      unpin_user_pages(w.machine(), pages);
+      EXPECT_BYTES(w.Load(p, a, 7), "Swapped");
+      EXPECT_TRUE(w.Take(w.PfnAt(p, a)));
+      EXPECT_BYTES(w.Load(p, a, 7), "Swapped");
+    }
+  }
+}
+
 TEST(PageDiscard, ReadsTheContentOfAPageThatIsThere) {
   HintedWorld w;
   Process& p = w.Spawn();

@@ -322,6 +322,10 @@ Difference DoGup(World& world, Proc& proc, Draw& draw) {
                          force ? mm::Force::kYes : mm::Force::kNo);
   if (pages) {
     if (write) world.machine->frames.bytes(pages->front())[addr % kPage] = value;
+    // The caller owes this. Without hints what the ptes say must do as well.
+    if (write && mm::page_host_discards(world.machine->frames)) {
+      mm::set_page_dirty(*world.machine, pages->front());
+    }
     mm::unpin_user_pages(*world.machine, *pages);
   }
   if (!world.synced) return {};

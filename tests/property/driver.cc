@@ -102,9 +102,9 @@ World::World(const Options& given) : options(given), model(RulesOf(given.semanti
   const bool swap = given.memory != Memory::kSmall && given.semantics.dirty_rule == mm::DirtyRule::kAnonymous;
   if (swap) config.swap_bytes = kSwapPages * naive::kPage;
   constexpr uint64_t kHostPages = 100;
-  if (given.semantics.hints != mm::Hints::kOff && given.memory == Memory::kAmple) {
-    config.host_bytes = kHostPages * naive::kPage;
-  }
+  const bool hosted = given.host || given.semantics.hints != mm::Hints::kOff;
+  if (hosted && given.memory == Memory::kAmple) config.host_bytes = kHostPages * naive::kPage;
+  if (given.host && given.memory == Memory::kTight) config.host_bytes = mm::kHostMemoryMin;
   machine = std::move(mm::Machine::Create(config).value());
 }
 
@@ -149,7 +149,7 @@ std::optional<Failure> RunCase(const Case& test, const Options& options) {
     const bool was_synced = world.synced;
     const uint64_t stalls = world.machine->vmstat.allocstall;
     if (options.memory == Memory::kTight) AlignFiles(world);
-    MoveHost(world, test.ops[step]);
+    if (MoveHost(world, test.ops[step])) ++g_progress.host_steps;
     Difference difference = RunOp(world, test.ops[step]);
     // Also where the step itself made memory free again: what was written back for it is not noticed here.
     const bool made_room = options.memory == Memory::kSmall && world.machine->vmstat.allocstall != stalls;
@@ -161,7 +161,8 @@ std::optional<Failure> RunCase(const Case& test, const Options& options) {
     if (difference && (was_synced && world.synced)) return Failure{step, *difference};
     if (world.synced) difference = Compare(world);
     if (world.synced && difference) return Failure{step, *difference};
-    if (options.checks == Checks::kAll) {
+    const bool last = step + 1 == test.ops.size();
+    if (options.checks == Checks::kAll && (last || step % options.validate_every == 0)) {
       if (const Difference broken = mm::Validate(*world.machine, mm::Depth::kDeep)) {
         return Failure{step, "Validate: " + *broken};
       }
@@ -171,6 +172,7 @@ std::optional<Failure> RunCase(const Case& test, const Options& options) {
   if (world.machine->host != nullptr) {
     g_progress.discarded += world.machine->host->stat().discarded;
     g_progress.discard_faults += world.machine->host->stat().discard_faults;
+    g_progress.paged_out += world.machine->host->stat().paged_out;
   }
   return {};
 }

@@ -79,7 +79,11 @@ struct Options {
   mm::Semantics semantics = {};
   Checks checks = Checks::kAll;
   Memory memory = Memory::kAmple;
-  bool trace = false;  // print each call to standard error before it is made
+  // A host underneath that is short of memory, also where there are no hints (it pages then) and in
+  // Memory::kTight. Otherwise there is one where semantics.hints is on, short of memory in Memory::kAmple.
+  bool host = false;
+  uint32_t validate_every = 1;  // steps from one mm::Validate to the next; after the last step there is one
+  bool trace = false;           // print each call to standard error before it is made
 };
 
 struct Failure {
@@ -95,8 +99,10 @@ struct Progress {
   uint64_t seed = 0;
   size_t step = 0;
   uint64_t steps_total = 0;  // of all cases
+  uint64_t host_steps = 0;   // and what hosts did between them: at most one before each step
   uint64_t discarded = 0;    // pages that a host took for good
   uint64_t discard_faults = 0;
+  uint64_t paged_out = 0;  // pages that a host wrote to its paging store
 };
 const Progress& CurrentProgress();
 

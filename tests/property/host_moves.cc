@@ -4,25 +4,28 @@
 
 namespace property {
 
-void MoveHost(World& world, const Op& op) {
+bool MoveHost(World& world, const Op& op) {
   mm::Machine& machine = *world.machine;
-  if (machine.host == nullptr) return;
+  if (machine.host == nullptr) return false;
   base::Random random(base::Mix64(op.words[0] ^ uint64_t{op.words[23]} << 32));
+  bool moved = false;
   switch (random.Below(8)) {
     case 0:
-    case 1: machine.host->take_any(1 + random.Below(16)); break;
+    case 1: return machine.host->take_any(1 + random.Below(16)) > 0;
     case 2:
-      for (uint32_t i = 1; i < machine.frames.high_water(); ++i) machine.host->take(mm::Pfn{i});
-      break;
+      for (uint32_t i = 1; i < machine.frames.high_water(); ++i) {
+        if (machine.host->take(mm::Pfn{i})) moved = true;
+      }
+      return moved;
     case 3:
     case 4:
       for (int i = 0; i < 8; ++i) {
         const auto any = static_cast<uint32_t>(random.Below(machine.frames.high_water()));
-        machine.host->take(mm::Pfn{any});
+        if (machine.host->take(mm::Pfn{any})) moved = true;
       }
-      break;
-    case 5: machine.discarded->idle(); break;
-    default: break;
+      return moved;
+    case 5: machine.discarded->idle(); return true;
+    default: return false;
   }
 }
 

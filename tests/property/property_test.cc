@@ -2,101 +2,26 @@
 //
 //   CKPT_LONG=1     runs for minutes instead of seconds
 //   CKPT_SEED=N     runs only the case that was drawn from seed N, with every call printed, at the
-//                   length of CKPT_STEPS (a failure prints both); CKPT_PRESET=k18, CKPT_SWITCH=name=value
-//                   and CKPT_SMALL=1 or CKPT_TIGHT=1 say under which semantics and in how much memory
+//                   length of CKPT_STEPS (a failure prints both); CKPT_PRESET=k18, CKPT_SWITCH=name=value,
+//                   CKPT_SMALL=1 or CKPT_TIGHT=1, and CKPT_HOST=1 say under which semantics, in how much
+//                   memory, and whether a host underneath has less
 #include <gtest/gtest.h>
-#include <rapidcheck.h>
-#include <unistd.h>
 
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <random>
-#include <sstream>
 
-#include "base/error.h"
-#include "tests/property/driver.h"
+#include "tests/property/cases.h"
 
 namespace property {
-
-void showValue(const Case& test, std::ostream& out) {
-  out << "a case of seed " << test.seed << " with " << test.ops.size() << " ops";
-}
-
 namespace {
 
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr size_t kSteps = 150;
 constexpr uint64_t kFixedSeed = 20100501;
 
-bool LongRun() {
-  const char* value = std::getenv("CKPT_LONG");
-  return value != nullptr && std::string_view(value) == "1";
-}
-
 milliseconds Budget(int short_ms) { return milliseconds(LongRun() ? short_ms * 20 : short_ms); }
-
-// A CHECK of the model, or a crash, ends the process before anyone can say which case it was: say it on
-// the way.
-void OnDeath(int signal) {
-  char line[128];
-  const Progress& at = CurrentProgress();
-  const int length = std::snprintf(line, sizeof line, "died in step %zu: CKPT_SEED=%llu CKPT_STEPS=%zu\n",
-                                   at.step, static_cast<unsigned long long>(at.seed), at.step + 1);
-  if (write(STDERR_FILENO, line, static_cast<size_t>(length)) < 0) _exit(2);
-  std::signal(signal, SIG_DFL);
-}
-
-void CatchDeath() {
-  std::signal(SIGABRT, OnDeath);
-#ifndef __SANITIZE_ADDRESS__  // which has more to say of a crash
-  std::signal(SIGSEGV, OnDeath);
-#endif
-}
-
-// Cases drawn from RapidCheck's random numbers; a failing one gets smaller by leaving ops out, and
-// then by making their words smaller.
-rc::Gen<Case> Cases(size_t steps) {
-  return rc::Gen<Case>([steps](const rc::Random& random, int) {
-    const Case test = MakeCase(rc::Random(random).next(), steps);
-    const auto with = [seed = test.seed](std::vector<Op> ops) { return Case{seed, std::move(ops)}; };
-    return rc::shrinkable::map(
-        rc::shrinkable::shrinkRecur(test.ops,
-                                    [](const std::vector<Op>& ops) { return rc::shrink::removeChunks(ops); }),
-        with);
-  });
-}
-
-// Runs `count` cases from `seed`; false after the first that fails, with its calls printed.
-bool RunCases(uint64_t seed, int count, size_t steps, const Options& options) {
-  Case failed;
-  rc::detail::TestParams params;
-  params.seed = seed;
-  params.maxSuccess = count;
-  const rc::detail::TestResult result = rc::detail::checkTestable(
-      [&] {
-        const Case test = *Cases(steps);
-        const std::optional<Failure> failure = RunCase(test, options);
-        if (failure) failed = test;
-        if (failure) RC_FAIL(base::Format("after step %zu: %s", failure->step, failure->what.c_str()));
-      },
-      rc::detail::TestMetadata{}, params);
-  if (result.is<rc::detail::SuccessResult>()) return true;
-  std::ostringstream text;
-  rc::detail::printResultMessage(result, text);
-  ADD_FAILURE() << "RapidCheck seed " << seed << "\n"
-                << text.str() << "\nwhole case: CKPT_SEED=" << failed.seed << " CKPT_STEPS=" << steps
-                << "; the smallest failing case:";
-  Options traced = options;
-  traced.trace = true;
-  if (!failed.ops.empty()) RunCase(failed, traced);
-  return false;
-}
-
-uint64_t FreshSeed() { return (uint64_t{std::random_device{}()} << 32) | std::random_device{}(); }
 
 // Runs cases from a fresh seed until the time is over.
 void RunFor(milliseconds budget, const Options& options, std::string_view name) {
@@ -136,6 +61,7 @@ TEST_F(Property, OneSeed) {
   }
   if (std::getenv("CKPT_SMALL") != nullptr) options.memory = Memory::kSmall;
   if (std::getenv("CKPT_TIGHT") != nullptr) options.memory = Memory::kTight;
+  options.host = std::getenv("CKPT_HOST") != nullptr;
   options.trace = true;
   const Case test =
       MakeCase(std::strtoull(seed, nullptr, 0), steps != nullptr ? std::strtoull(steps, nullptr, 0) : kSteps);

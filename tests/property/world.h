@@ -56,8 +56,8 @@ void NoteWriteBack(World& world);
 void AlignFiles(World& world);
 
 // What the host does before a step: takes frames, by its own order of preference or the very one that hurts,
-// and lets CPUs idle. Nothing may show it (host_moves.cc).
-void MoveHost(World& world, const Op& op);
+// and lets CPUs idle. Nothing may show it (host_moves.cc). false: it did nothing.
+bool MoveHost(World& world, const Op& op);
 // A page's bytes as an access would find them; good until the next call.
 const std::byte* ContentOf(const World& world, mm::Pfn pfn);
 
