@@ -26,6 +26,11 @@ constexpr std::string_view kCoresBound =
 constexpr std::string_view kSwapBound =
     "misses of Pages and ptes at random places, some dozen for each page that is moved";
 constexpr std::string_view kPointsBound = "a branch at each point, and what the compiler makes of the rest";
+constexpr std::string_view kHintsBound =
+    "a branch wherever the guest would tell its host something, and what the compiler makes of the rest";
+constexpr std::string_view kHostBound = "the host looks at each access, and notes it";
+constexpr std::string_view kStatesBound =
+    "a look at the page's bits and counts, and two requests of the host";
 constexpr std::string_view kExploreBound = "making and checking a machine for each interleaving";
 constexpr std::string_view kByDesign = "what is kept for each page, section or chunk";
 
@@ -108,6 +113,40 @@ constexpr Figure kFigures[] = {
      kPointsBound},
     {"SchedulingPoints", "cow_percent", "the same, COW break", "% more", kAtMost, 3, {}, kPointsBound},
     {"SchedulingPoints", "scan_percent", "the same, scan", "% more", kAtMost, 3, {}, kPointsBound},
+    {"HintsOff",
+     "touch_percent",
+     "page hinting, with no host: write touch",
+     "% more",
+     kAtMost,
+     3,
+     {},
+     kHintsBound},
+    {"HintsOff", "cow_percent", "the same, COW break", "% more", kAtMost, 3, {}, kHintsBound},
+    {"HintsOff", "scan_percent", "the same, scan", "% more", kAtMost, 3, {}, kHintsBound},
+    {"HintedMinorFault",
+     "more_percent",
+     "page hinting, a host with room: minor read fault on a cached page",
+     "% more",
+     kAtMost,
+     5,
+     {},
+     kHostBound},
+    {"HintedMinorFault",
+     "requests",
+     "what 32768 of these faults ask of the host",
+     "",
+     kAtMost,
+     0,
+     {},
+     kByDesign},
+    {"PageStates",
+     "pair_ns",
+     "page_make_volatile and page_make_stable, together",
+     "ns",
+     kAtMost,
+     40,
+     {},
+     kStatesBound},
     {"Exploration", "per_second", "interleavings explored on one core", "a second", kAtLeast, 50000, 200000,
      kExploreBound},
     {"PageMetadata", "bytes", "metadata of a page", "bytes", kAtMost, 64, {}, kByDesign},
@@ -247,6 +286,13 @@ constexpr const char* kHow = R"(
   `cpu_ratio`, below, compares processor time instead: that one hardly moves when the cores are shared.
 - `try_to_unmap`: 65,536 pages of a shared file mapping in random order. `ManyVmas`, below: one page of a file
   that 10,000 vmas map, looked up in the interval tree and in the plain list of seed 003.
+- Scheduling points, page hinting with no host: fresh processes of two builds of the model, with them and with
+  them compiled out, alternately; the median of 15 pairs. Minor read faults: all pages of a cached file of
+  128 MiB that was just mapped, touched in order, on a machine under whose guest (gph2009) a host has room for
+  all of it, and on one without; each first in every other round. `load_percent`, below: with a byte read, from
+  memory that is not in huge pages where there is a host, which wants to take it by the page;
+  `load_hosted_percent`: beside a machine whose host takes no hints. States: the pages of that file in order,
+  each held by its caller; `random_ns`, below, in random order.
 - Swap: 256 MiB of random bytes out by `MADV_PAGEOUT` and in by reads, on both sides; the kernel's side has a
   zram device of its own, which is made only with `--swap` and as root (`scripts/bench --swap`). Ten times the
   memory: 200,000 stores to random pages of 640 MiB on a machine of 64 MiB; what is compared is `memcpy` of

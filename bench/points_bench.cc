@@ -1,5 +1,5 @@
-// What scheduling points cost where there is one CPU: the same work, built with and without them
-// (points_probe.cc), run alternately.
+// What scheduling points cost where there is one CPU, and page hinting where there is no host: the same work,
+// built with and without them (points_probe.cc), run alternately.
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -23,14 +23,14 @@ Times Probe(const char* program) {
   return times;
 }
 
-void SchedulingPoints(benchmark::State& state) {
+void Compare(benchmark::State& state, const char* program, const char* program_without) {
   for (auto _ : state) {
     std::array<std::vector<double>, kPaths> percent;
     for (int pair = 0; pair < kPairs; ++pair) {
       // Each first in every other pair.
       const bool with_first = pair % 2 == 0;
-      const Times first = Probe(with_first ? CKPT_PROBE_POINTS : CKPT_PROBE_PLAIN);
-      const Times second = Probe(with_first ? CKPT_PROBE_PLAIN : CKPT_PROBE_POINTS);
+      const Times first = Probe(with_first ? program : program_without);
+      const Times second = Probe(with_first ? program_without : program);
       for (size_t path = 0; path < kPaths; ++path) {
         const double with = with_first ? first[path] : second[path];
         const double without = with_first ? second[path] : first[path];
@@ -44,7 +44,12 @@ void SchedulingPoints(benchmark::State& state) {
     }
   }
 }
+
+void SchedulingPoints(benchmark::State& state) { Compare(state, CKPT_PROBE_POINTS, CKPT_PROBE_PLAIN); }
+void HintsOff(benchmark::State& state) { Compare(state, CKPT_PROBE_POINTS, CKPT_PROBE_NO_HINTS); }
+
 BENCHMARK(SchedulingPoints)->Iterations(1)->Unit(benchmark::kSecond);
+BENCHMARK(HintsOff)->Iterations(1)->Unit(benchmark::kSecond);
 
 }  // namespace
 }  // namespace bench

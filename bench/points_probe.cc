@@ -1,5 +1,5 @@
 // One measurement of the main job's hot paths, for points_bench.cc, which runs it built with and without
-// scheduling points: nanoseconds a page of a write touch, a COW break and a scan.
+// scheduling points and page hinting: nanoseconds a page of a write touch, a COW break and a scan.
 #include <sys/mman.h>
 
 #include <cstdio>

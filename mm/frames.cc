@@ -223,7 +223,7 @@ void GiveBackPage(std::byte* page) {
 }
 
 void Frames::set_host(Host* host, DiscardedPages* discarded) {
-  CHECK(fresh_ == 1);  // before the first frame is used
+  CHECK(kMayHaveHost && fresh_ == 1);  // before the first frame is used
   host_ = host;
   discarded_ = discarded;
   host_discards_ = host != nullptr && host->discards();

@@ -22,6 +22,13 @@ namespace mm {
 class DiscardedPages;
 class Host;
 
+// Without, what asks for a host costs nothing: for a benchmark of what it costs (CKPT_NO_HINTS).
+#ifdef CKPT_NO_HINTS
+inline constexpr bool kMayHaveHost = false;
+#else
+inline constexpr bool kMayHaveHost = true;
+#endif
+
 enum class Fill : uint8_t { kZero, kUninitialized };
 
 // Gives the memory behind a page of an arena back to the operating system. Private memory reads as zero
@@ -78,16 +85,17 @@ class Frames {
   Pfn pfn_of(const Page& page) const { return Pfn{static_cast<uint32_t>(&page - mem_map_)}; }
   // A page's bytes, for the kernel to use: an access, which the host backs or pages in. Good until the next
   // scheduling point. CHECK: the page is stable (INV-G11, INV-V11).
-  std::byte* bytes(Pfn pfn) { return host_ == nullptr ? arena_bytes(pfn) : HostedBytes(pfn); }
+  std::byte* bytes(Pfn pfn) { return hosted() ? HostedBytes(pfn) : arena_bytes(pfn); }
   // The same without an access: nothing changes. Zeros where a page is gone.
-  const std::byte* bytes(Pfn pfn) const { return host_ == nullptr ? arena_bytes(pfn) : PeekBytes(pfn); }
+  const std::byte* bytes(Pfn pfn) const { return hosted() ? PeekBytes(pfn) : arena_bytes(pfn); }
   // Where the bytes are while the frame is resident.
   std::byte* arena_bytes(Pfn pfn) const { return arena_ + size_t{Check(pfn)} * kPageSize; }
 
   // The host underneath, and where frames go that it has discarded; nullptr: there is none.
   void set_host(Host* host, DiscardedPages* discarded);
   Host* host() const { return host_; }
-  bool host_discards() const { return host_discards_; }
+  bool hosted() const { return kMayHaveHost && host_ != nullptr; }
+  bool host_discards() const { return kMayHaveHost && host_discards_; }
   // The end of a frame that was put off (discard.h). Requires: count 0, and not on the free list.
   void free_discarded(Pfn pfn);
 

@@ -225,7 +225,7 @@ Outcome Machine::do_page_fault(Process& process, Vaddr addr, Write write) {
 // The access itself, by a pte that allows it. nullptr: the host had discarded the page; it is taken out now.
 std::byte* Machine::Touch(Process& process, Vaddr addr, Pte& pte, Write write) {
   const Pfn pfn = pte_pfn(pte);
-  if (host != nullptr) [[unlikely]] {
+  if (frames.hosted()) [[unlikely]] {
     const Access access = host->access(pfn, write);
     CHECK_MSG(access != Access::kAddressingException, "INV-G11: an access to an unused page");
     if (access == Access::kDiscardFault) {

@@ -95,7 +95,7 @@ class Machine {
   const MachineConfig& config() const { return config_; }
   const Semantics& sem() const { return config_.semantics; }
   // Whether a store is noted in the storage key of its frame; if not, in the pte.
-  bool key_dirty() const { return sem().dirty_bits == DirtyBits::kPage; }
+  bool key_dirty() const { return kMayHaveHost && sem().dirty_bits == DirtyBits::kPage; }
   uint64_t pte_dirty_bit() const { return key_dirty() ? 0 : kPteDirty; }
 
   // Held for reading by every call that a process makes on a machine of several CPUs, for writing by a
