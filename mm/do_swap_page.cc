@@ -16,6 +16,7 @@ bool MapSwapped(const Fault& f, Pfn pfn, SwpEntry entry) {
   if (f.is_write() && reuse_swap_page(machine, pfn)) {
     bits |= machine.pte_dirty_bit() | maybe_mkwrite(f.vma);
     write_left = false;
+    note_forced_write(f, f.frames().at(pfn));
   }
   page_check_writable(f.frames(), pfn, mk_pte(pfn, bits), 2);
   ++f.mm.anon_rss;

@@ -123,8 +123,11 @@ VmFault DoWpPage(const Fault& f) {
     }
     if (locked == Locked::kNotAsked) reuse = true;
     if (locked == Locked::kYes) {
+      Page& page = f.frames().at(old_page);
       reuse = reuse_swap_page(machine, old_page);
-      unlock_page(f.frames(), f.frames().at(old_page));
+      if (reuse) note_forced_write(f, page);
+      // What is written from here on is not volatile in between, not even in the swap cache.
+      reuse ? unlock_page_nocheck(page) : unlock_page(f.frames(), page);
     }
   } else if (shared_writable) {
     if (Planted(Bug::kDirtyBeforePte)) set_page_dirty(machine, old_page);

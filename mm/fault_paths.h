@@ -23,6 +23,13 @@ struct Fault {
   bool is_write() const { return write == Write::kYes; }
 };
 
+// A page that is reused in place and stays in the swap cache. After a forced write no writable pte says that
+// it is changed (page_check_writable): it is dirty before it can be volatile. Requires: the page is locked.
+inline void note_forced_write(const Fault& f, Page& page) {
+  const bool forced = (f.vma.flags & VM_WRITE) == 0;
+  if (forced && page.swapcache() && page_host_discards(f.frames())) page.flags |= PG_dirty;
+}
+
 // A write to a present, write-protected pte: B5. Requires: page_table_lock is held; it is released.
 VmFault DoWpPage(const Fault& f);
 // A page of a file whose pte was just made dirty becomes dirty; the reference is given back. With the page

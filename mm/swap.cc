@@ -258,12 +258,10 @@ bool reuse_swap_page(Machine& machine, Pfn pfn) {
   racy_read(&page.mapcount, "mapcount");
   const auto swapcount = static_cast<int32_t>(page_swapcount(machine, page));
   // It leaves the swap cache, and the slot, which may hold the only copy, goes; or it stays, and is written
-  // in there: then it is dirty from now on, since a forced write leaves a pte that is not writable.
+  // in there.
   const auto is_there = [&] {
-    if (!page.swapcache() || machine.sem().reuse_discarded == ReuseDiscarded::kAsPosted) return true;
-    if (!page_make_stable(machine.frames, pfn)) return false;
-    if (page_host_discards(machine.frames)) page.flags |= PG_dirty;
-    return true;
+    const bool asks = page.swapcache() && machine.sem().reuse_discarded == ReuseDiscarded::kStableFirst;
+    return !asks || page_make_stable(machine.frames, pfn);
   };
   if (rule == ReuseRule::kCount) {
     // can_share_swap_page: a page of the swap cache whose slot has no user but the entry at hand.
