@@ -15,11 +15,6 @@ using mm::Pfn;
 
 uint32_t Number(Pfn pfn) { return static_cast<uint32_t>(pfn); }
 
-template <class Field>
-void AddPfns(const std::vector<Pfn>& pages, Field* field) {
-  for (const Pfn pfn : pages) field->Add(Number(pfn));
-}
-
 // Puts parts together, and hands each on before it is too long for a section.
 class Describer {
  public:
@@ -28,12 +23,13 @@ class Describer {
 
   base::Result<void> Run() {
     AddOnce();
+    TRY_VOID(AddPins());
     TRY_VOID(AddStates());
     TRY_VOID(AddPages());
     TRY_VOID(AddLists());
     TRY_VOID(AddSwap());
     // In the order of the objrefs: the same guest makes the same bytes.
-    std::map<uint32_t, const mm::MmStruct*> mms;
+    std::map<uint32_t, mm::MmStruct*> mms;
     std::map<uint32_t, const mm::File*> files;
     for (const auto& [mm, objref] : names_.mms) mms.emplace(objref, mm);
     for (const auto& [file, objref] : names_.files) files.emplace(objref, file);
@@ -67,13 +63,14 @@ class Describer {
   }
 
   void AddOnce();
+  base::Result<void> AddPins();
   base::Result<void> AddStates();
   base::Result<void> AddPages();
-  void AddPage(const mm::Page& page);
+  base::Result<void> AddPage(const mm::Page& page);
   base::Result<void> AddLists();
   base::Result<void> AddLru(mm::Lru list, void (Guest::*add)(uint32_t));
   base::Result<void> AddSwap();
-  base::Result<void> AddMm(const mm::MmStruct& mm, uint32_t objref);
+  base::Result<void> AddMm(mm::MmStruct& mm, uint32_t objref);
   base::Result<void> AddFile(const mm::File& file, uint32_t objref);
 
   const Machine& machine_;
@@ -94,10 +91,6 @@ void Describer::AddOnce() {
         uint64_t{reclaim.pause_next}}) {
     part_.add_reclaim(value);
   }
-  for (const auto& [pfn, count] : machine_.pins) {
-    part_.add_pin_pfn(Number(pfn));
-    part_.add_pin_count(static_cast<uint32_t>(count));
-  }
   if (machine_.host == nullptr) return;
   for (const uint32_t number : machine_.host->position()) part_.add_host_position(number);
   const mm::HostStat& stat = machine_.host->stat();
@@ -108,6 +101,15 @@ void Describer::AddOnce() {
   part_.set_sign_off_mask(machine_.discarded->sign_off_mask());
   part_.set_dead_cpus(machine_.discarded->dead_cpus());
   part_.set_tickless_cpus(machine_.discarded->tickless_cpus());
+}
+
+base::Result<void> Describer::AddPins() {
+  for (const auto& [pfn, count] : machine_.pins) {
+    part_.add_pin_pfn(Number(pfn));
+    part_.add_pin_count(static_cast<uint32_t>(count));
+    TRY_VOID(Spend(2));
+  }
+  return {};
 }
 
 base::Result<void> Describer::AddStates() {
@@ -126,22 +128,22 @@ base::Result<void> Describer::AddStates() {
   return {};
 }
 
-void Describer::AddPage(const mm::Page& page) {
+base::Result<void> Describer::AddPage(const mm::Page& page) {
   part_.add_page_flags(page.flags);
   part_.add_page_count(static_cast<uint32_t>(page.count));
   const mm::Mapping* mapping = mm::FileMapping(page);
   part_.add_page_owner(mapping != nullptr ? names_.files.at(mapping->host) + 1 : mm::PageAnon(page) ? 1 : 0);
   part_.add_page_index(page.index);
   part_.add_page_slot(page.slot);
-  uint32_t entries = 0;
-  if ((page.flags & mm::PG_anon) != 0) {
-    mm::pte_chain_for_each(page, [&](mm::PteAddr at) {
-      part_.add_chain_mm(names_.mms.at(at.mm));
-      part_.add_chain_page(at.addr / base::kPageSize);
-      ++entries;
-    });
+  const mm::PteList chain = (page.flags & mm::PG_anon) != 0 ? mm::pte_chain_entries(page) : mm::PteList();
+  part_.add_page_chain(static_cast<uint32_t>(chain.size()));
+  TRY_VOID(Spend(7));
+  for (const mm::PteAddr at : chain) {
+    part_.add_chain_mm(names_.mms.at(at.mm));
+    part_.add_chain_page(at.addr / base::kPageSize);
+    TRY_VOID(Spend(2));
   }
-  part_.add_page_chain(entries);
+  return {};
 }
 
 base::Result<void> Describer::AddPages() {
@@ -151,8 +153,7 @@ base::Result<void> Describer::AddPages() {
     if (page.count == 0 && page.flags == 0) continue;
     part_.add_page_pfn(frame - last);
     last = frame;
-    AddPage(page);
-    TRY_VOID(Spend(7 + 2 * uint64_t{*part_.page_chain().rbegin()}));
+    TRY_VOID(AddPage(page));
   }
   return {};
 }
@@ -195,8 +196,7 @@ base::Result<void> Describer::AddSwap() {
   return AddAll(swap.free_slots(), [&](mm::SwpEntry slot) { part_.add_slot_free(slot); });
 }
 
-base::Result<void> Describer::AddMm(const mm::MmStruct& mm, uint32_t objref) {
-  auto& table = const_cast<mm::MmStruct&>(mm).pgtable;
+base::Result<void> Describer::AddMm(mm::MmStruct& mm, uint32_t objref) {
   ckpt_pb::GuestMm* out = nullptr;
   uint64_t last_leaf = 0;
   uint64_t last_page = 0;
@@ -210,7 +210,7 @@ base::Result<void> Describer::AddMm(const mm::MmStruct& mm, uint32_t objref) {
   };
   begin();
   mm::Vaddr addr = 0;
-  while (const mm::Pte* pte = table.next_leaf(&addr, mm::TASK_SIZE)) {
+  while (const mm::Pte* pte = mm.pgtable.next_leaf(&addr, mm::TASK_SIZE)) {
     begin();
     const mm::Vaddr end = mm::PageTable::LeafEnd(addr);
     const uint64_t leaf = (end - 1) >> 21;

@@ -21,7 +21,7 @@ namespace ckpt {
 
 // The objrefs of what the image describes elsewhere.
 struct GuestNames {
-  std::map<const mm::MmStruct*, uint32_t> mms;
+  std::map<mm::MmStruct*, uint32_t> mms;
   std::map<const mm::File*, uint32_t> files;
 };
 

@@ -42,7 +42,10 @@ ModelSource::ModelSource(mm::Machine& machine, ModelScope scope)
 const ckpt_pb::Vmas& ModelSource::vmas(uint32_t mm) const { return mms_.at(mm).vmas; }
 
 base::Result<void> ModelSource::Prepare() {
-  if (is_guest()) scope_.pids.clear();
+  if (is_guest()) {
+    scope_.pids.clear();
+    mm::congestion_wait(machine_);  // no page is on its way to a disk
+  }
   TRY_VOID(CollectProcesses());
   TRY_VOID(CheckNonlinear());
   if (!is_guest()) TRY_VOID(WriteBack());

@@ -6,8 +6,6 @@
 
 #include "base/units.h"
 #include "cli/print.h"
-#include "mm/page.h"
-#include "mm/page_states.h"
 #include "mm/pte.h"
 
 namespace cli {

@@ -9,6 +9,7 @@
 
 #include "base/units.h"
 #include "cli/command.h"
+#include "mm/page_states.h"
 
 namespace cli {
 namespace {
@@ -109,9 +110,13 @@ std::string Table(const std::vector<Row>& rows) {
 
 namespace {
 
+// How many states the totals count: all of them, with a host underneath.
+size_t States(const ckpt_pb::Totals& totals) {
+  return std::min(static_cast<size_t>(totals.by_state_size()), mm::kPageStates);
+}
+
 // Of a guest: what its host saved, and what hinting let it leave out.
 std::vector<Row> GuestRows(const ckpt_pb::Totals& totals) {
-  constexpr const char* kStates[] = {"  Sr", "  Sp", "  Sz", "  Ur", "  Uz", "  Vr", "  Vz", "  Pr"};
   constexpr const char* kNotes[] = {"stable, resident",
                                     "stable, on the host's paging store",
                                     "stable, not backed: reads as zero",
@@ -122,9 +127,11 @@ std::vector<Row> GuestRows(const ckpt_pb::Totals& totals) {
                                     "potentially volatile: dropped unless it was changed"};
   std::vector<Row> rows = {
       {"frames used", Number(totals.frames()), base::FormatSize(totals.frames() * base::kPageSize)}};
-  const auto states = std::min<size_t>(static_cast<size_t>(totals.by_state_size()), std::size(kStates));
-  for (size_t i = 0; i < states; ++i)
-    rows.push_back({kStates[i], Number(totals.by_state(static_cast<int>(i))), kNotes[i]});
+  static_assert(std::size(kNotes) == mm::kPageStates);
+  for (size_t i = 0; i < States(totals); ++i) {
+    rows.push_back({std::string("  ") + mm::PageStateName(mm::kAllPageStates[i]),
+                    Number(totals.by_state(static_cast<int>(i))), kNotes[i]});
+  }
   const double share = totals.frames() == 0 ? 0
                                             : 100.0 * static_cast<double>(totals.dropped()) /
                                                   static_cast<double>(totals.frames());
@@ -167,10 +174,8 @@ nlohmann::ordered_json TotalsJson(const ckpt_pb::Totals& totals) {
   if (totals.frames() == 0) return json;
   json["frames"] = totals.frames();
   json["dropped"] = totals.dropped();
-  for (int i = 0; i < totals.by_state_size() && i < 8; ++i) {
-    constexpr const char* kStates[] = {"Sr", "Sp", "Sz", "Ur", "Uz", "Vr", "Vz", "Pr"};
-    json["by_state"][kStates[i]] = totals.by_state(i);
-  }
+  for (size_t i = 0; i < States(totals); ++i)
+    json["by_state"][mm::PageStateName(mm::kAllPageStates[i])] = totals.by_state(static_cast<int>(i));
   return json;
 }
 

@@ -236,14 +236,6 @@ uint64_t ShrinkLists(Machine& machine, unsigned priority, uint64_t wanted) {
 // PF_MEMALLOC: reclaim that needs memory takes what is there.
 bool is_reclaiming(const ReclaimState& state) { return (state.running & (1u << smp_processor_id())) != 0; }
 
-// congestion_wait: sleeps until the writes that are under way, if any, have come to their end.
-void congestion_wait(Machine& machine, Where where = Where::current()) {
-  if (!smp()) return;
-  might_sleep(where);
-  const auto none_left = [](const void* count) { return *static_cast<const uint64_t*>(count) == 0; };
-  t_cpus->Point({OpKind::kWait, "nr_writeback", &machine.nr_writeback, none_left, where});
-}
-
 Pfn alloc_page_slow(Machine& machine, Fill fill) {
   ReclaimState& state = machine.reclaim;
   const Watermarks marks = watermarks(machine.frames);
@@ -267,6 +259,13 @@ Pfn alloc_page_slow(Machine& machine, Fill fill) {
 }
 
 }  // namespace
+
+void congestion_wait(Machine& machine, Where where) {
+  if (!smp()) return;
+  might_sleep(where);
+  const auto none_left = [](const void* count) { return *static_cast<const uint64_t*>(count) == 0; };
+  t_cpus->Point({OpKind::kWait, "nr_writeback", &machine.nr_writeback, none_left, where});
+}
 
 Watermarks watermarks(const Frames& frames) {
   const uint32_t low = std::max<uint32_t>(frames.frame_count() / 256, 1);

@@ -45,6 +45,10 @@ Pfn alloc_page(Machine& machine, Fill fill);
 // sleep.
 uint64_t try_to_free_pages(Machine& machine, uint64_t pages);
 
+// congestion_wait: sleeps until the writes that are under way, if any, have come to their end. One CPU has
+// none.
+void congestion_wait(Machine& machine, Where where = Where::current());
+
 // Reclaims this very page, used lately or not (MADV_PAGEOUT's reclaim_pages), if it is one that can be had.
 // false: it cannot, though some of its ptes may be gone.
 bool reclaim_page(Machine& machine, Pfn pfn);

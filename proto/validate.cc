@@ -95,6 +95,11 @@ base::Result<void> Validator::CheckMachine(const ckpt_pb::Machine& machine) {
       !ckpt_pb::Machine::Source_IsValid(machine.source())) {
     return Fail(Code::kUnsupported, "machine: unknown scope or source");
   }
+  const bool is_guest = machine.scope() == ckpt_pb::Machine::MACHINE;
+  if (is_guest != (metadata_.guest.ByteSizeLong() > 0)) {
+    return Fail(Code::kInvalid, "machine: an image of %s",
+                is_guest ? "a guest without its sections" : "processes with a guest's sections");
+  }
   if (machine.swap_bytes() > kSwapBytesMax) {
     return Fail(Code::kInvalid, "machine: swap of %" PRIu64 " bytes", machine.swap_bytes());
   }

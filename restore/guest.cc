@@ -51,11 +51,15 @@ GuestBuilder::~GuestBuilder() {
   if (!finished_) Forget();
 }
 
-uint32_t GuestBuilder::FileIdOf(const ckpt_pb::Guest& guest, uint32_t objref) {
+base::Result<std::map<uint32_t, mm::FileId>> GuestBuilder::FileIds(const ckpt_pb::Guest& guest) {
+  std::map<uint32_t, mm::FileId> ids;
+  std::set<uint32_t> taken;
   for (const ckpt_pb::GuestFile& file : guest.file()) {
-    if (file.objref() == objref) return file.id();
+    const auto [place, first] = ids.emplace(file.objref(), mm::FileId{file.id()});
+    if (first ? file.id() == 0 || !taken.insert(file.id()).second : place->second != mm::FileId{file.id()})
+      return Corrupt(base::Format("two files have id %u, or one has none", file.id()));
   }
-  return 0;
+  return ids;
 }
 
 base::Result<Pfn> GuestBuilder::Used(uint64_t number, const char* what) const {
@@ -342,7 +346,11 @@ base::Result<void> GuestBuilder::BuildOrder(mm::File& file) {
       trees[kind]->insert(*vma);
     }
   }
-  if (!std::ranges::is_permutation(order.vmas[2], mapping.i_mmap_nonlinear))
+  const auto sorted = [](std::vector<mm::Vma*> vmas) {
+    std::ranges::sort(vmas);
+    return vmas;
+  };
+  if (sorted(order.vmas[2]) != sorted(mapping.i_mmap_nonlinear))
     return Corrupt("the order of a file's non-linear vmas does not name each once");
   mapping.i_mmap_nonlinear = order.vmas[2];
   return {};

@@ -37,8 +37,8 @@ class GuestBuilder {
   // memory (0: as much as the machine). kCorrupt: an invariant does not hold.
   base::Result<void> Finish(uint64_t host_bytes);
 
-  // The id that a file had; 0: the image does not say.
-  static uint32_t FileIdOf(const ckpt_pb::Guest& guest, uint32_t objref);
+  // The id that each file had, by objref. kCorrupt: two have the same, or one has none.
+  static base::Result<std::map<uint32_t, mm::FileId>> FileIds(const ckpt_pb::Guest& guest);
 
  private:
   base::Result<void> CheckColumns() const;

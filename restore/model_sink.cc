@@ -51,7 +51,10 @@ base::Result<std::unique_ptr<ModelSink>> ModelSink::Create(const ckpt_pb::Machin
     TRY_VOID(mm::SetSwitch(config.semantics, assignment));
   }
   std::unique_ptr<ModelSink> sink(new ModelSink(std::move(disk_dir)));
-  if (recorded.scope() == ckpt_pb::Machine::MACHINE) sink->guest_ = guest;
+  if (recorded.scope() == ckpt_pb::Machine::MACHINE && guest != nullptr) {
+    sink->guest_ = guest;
+    sink->file_ids_ = TRY(GuestBuilder::FileIds(*guest));
+  }
   // A host has room for all until the last page is in its place: pieces are filled in any order.
   sink->host_bytes_ = recorded.host_bytes();
   if (sink->host_bytes_ != 0) {
@@ -68,11 +71,10 @@ base::Result<std::unique_ptr<ModelSink>> ModelSink::Create(const ckpt_pb::Machin
 base::Result<void> ModelSink::CreateFile(const ckpt_pb::File& file) {
   mm::FilePtr created;
   if (guest_ != nullptr) {
-    const uint32_t id = GuestBuilder::FileIdOf(*guest_, file.objref());
-    const bool taken = std::ranges::any_of(
-        files_, [&](const auto& other) { return static_cast<uint32_t>(other.second->id()) == id; });
-    if (id == 0 || taken) return Fail(Code::kCorrupt, "guest: two files have id %u, or one has none", id);
-    machine_->set_next_file(mm::FileId{id});
+    const auto id = file_ids_.find(file.objref());
+    if (id == file_ids_.end())
+      return Fail(Code::kCorrupt, "guest: it does not know file %u of the image", file.objref());
+    machine_->set_next_file(id->second);
   }
   if (file.kind() == ckpt_pb::File::SHMEM) {
     created = machine_->create_shmem(file.name(), file.size());

@@ -65,7 +65,8 @@ class ModelSink final : public MemorySink {
   std::map<uint32_t, std::shared_ptr<mm::MmStruct>> mms_;
   std::vector<Stored> stored_;  // by number, for SAME runs
   const ckpt_pb::Guest* guest_ = nullptr;
-  std::unique_ptr<GuestBuilder> builder_;  // last: it may empty the machine
+  std::map<uint32_t, mm::FileId> file_ids_;  // of a guest
+  std::unique_ptr<GuestBuilder> builder_;    // last: it may empty the machine
 };
 
 }  // namespace restore

@@ -10,6 +10,7 @@
 
 #include "ckpt/model_source.h"
 #include "mm/explore.h"
+#include "mm/reclaim.h"
 #include "tests/mm/world.h"
 
 namespace ckpt {
@@ -145,6 +146,47 @@ TEST(Freeze, NoImageHasHalfOfADontneed) {
   SeesBeforeOrAfter([](mm::Machine&, mm::Process& p) {
     EXPECT_TRUE(mm::sys_madvise(*p.mm, kBase, 3 * kPage, MADV_DONTNEED));
   });
+}
+
+// A process with more anonymous memory than the machine has: CPU 1 makes room, CPU 0 saves the guest.
+class SaveAndReclaim : public mm::Race {
+ public:
+  SaveAndReclaim() {
+    mm::MachineConfig config;
+    config.memory_bytes = 64 * kPage;
+    config.swap_bytes = 16 * kPage;
+    machine_ = mm::Machine::Create(config).value();
+    mm::Process& process = machine_->spawn(1, "p");
+    EXPECT_TRUE(mm::sys_mmap(*process.mm, kBase, 4 * kPage, mm::kReadWrite,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, nullptr, 0));
+    machine_->store(process, kBase, mm::AsBytes(std::string(2 * kPage, 'x')));
+  }
+  void Run(unsigned cpu) override {
+    if (cpu != 0) {
+      mm::ReadGuard guard(machine_->freezer);
+      mm::reclaim_page(*machine_, mm::pte_pfn(*machine_->find_process(1)->mm->pgtable.find(kBase)));
+      return;
+    }
+    was_writing |= machine_->nr_writeback != 0;
+    ModelSource source(*machine_, {{}, "", ckpt_pb::Machine::MACHINE});
+    ASSERT_TRUE(source.Prepare().has_value());
+    for (uint32_t frame = 0; frame < machine_->frames.high_water(); ++frame)
+      EXPECT_EQ(machine_->frames.at(mm::Pfn{frame}).flags & mm::PG_writeback, 0u);
+  }
+  std::optional<std::string> Check() override { return mm::Validate(*machine_, mm::Depth::kDeep); }
+  static inline bool was_writing = false;
+
+ private:
+  std::unique_ptr<mm::Machine> machine_;
+};
+
+// No guest comes back with a page that waits for a disk which knows nothing of it.
+TEST(Freeze, AGuestWaitsForItsWrites) {
+  const mm::Explored explored =
+      mm::ExploreAll([] { return std::make_unique<SaveAndReclaim>(); }, {.preemptions = 2});
+  EXPECT_FALSE(explored.failure) << explored.Report();
+  EXPECT_TRUE(explored.complete);
+  EXPECT_TRUE(SaveAndReclaim::was_writing);
 }
 
 }  // namespace

@@ -193,6 +193,19 @@ TEST(Validate, machine_files_and_processes) {
   EXPECT_EQ(CodeOf([](Metadata& m) { m.processes.mutable_process(0)->set_pid(100 + kMm2); }), Code::kInvalid);
 }
 
+TEST(Validate, a_guest_and_its_sections) {
+  const auto with = [](ckpt_pb::Machine::Scope scope, bool sections) {
+    return CodeOf([&](Metadata& m) {
+      m.machine.set_scope(scope);
+      if (sections) m.guest.set_next_file(1);
+    });
+  };
+  EXPECT_EQ(with(ckpt_pb::Machine::PROCESS, false), Code::kExpectation);
+  EXPECT_EQ(with(ckpt_pb::Machine::MACHINE, true), Code::kExpectation);
+  EXPECT_EQ(with(ckpt_pb::Machine::PROCESS, true), Code::kInvalid);
+  EXPECT_EQ(with(ckpt_pb::Machine::MACHINE, false), Code::kInvalid);
+}
+
 TEST(Validate, recipes) {
   const auto with = [](ckpt_pb::Recipe::Kind kind, const std::string& path) {
     return CodeOf([&](Metadata& m) {
