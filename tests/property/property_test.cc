@@ -92,7 +92,7 @@ TEST_F(Property, EachSwitchAlone) {
       Options options;
       const std::string name = std::string(row.name) + "=" + std::string(value);
       ASSERT_TRUE(mm::SetSwitch(options.semantics, name));
-      RunFor(Budget(500), options, name);
+      RunFor(Budget(250), options, name);
       if (HasFailure()) FAIL() << "with CKPT_SWITCH=" << name;
     }
   }

@@ -271,7 +271,7 @@ TEST(RandomTest, EachSwitchAlone) {
     for (size_t value = 1; value < row.values.size(); ++value) {
       const std::string assignment = std::string(row.name) + "=" + std::string(row.values[value]);
       SCOPED_TRACE(assignment);
-      RunSeeds(5000, WithSwitch(assignment), std::chrono::milliseconds(500));
+      RunSeeds(5000, WithSwitch(assignment), std::chrono::milliseconds(250));
     }
   }
 }
