@@ -53,12 +53,14 @@ TEST_F(Damage, CutAnywhere) {
   ASSERT_GT(good_.size(), 8192u);
   Write("cut", good_);
   for (size_t length = good_.size(); length-- > 0;) {
+    const bool near_an_end = length < 64 || good_.size() - length < 64;
     if (length > 4096 && length < good_.size() - 4096) continue;
+    if (support::kSanitized && length % 7 != 0 && !near_an_end) continue;
     std::filesystem::resize_file(Path("cut"), length);
     SCOPED_TRACE(length);
     EXPECT_TRUE(Refused(here_.Ckpt({"verify", "cut"}), 1, "ckpt: cut: incomplete: "));
     // The reader is theirs too (ImageReader.C31_cut_at_every_length).
-    if (length % 16 == 0 || length < 64 || good_.size() - length < 64) NobodyReads("cut");
+    if (length % 16 == 0 || near_an_end) NobodyReads("cut");
     if (HasFailure()) return;
   }
 }

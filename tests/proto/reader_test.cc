@@ -128,7 +128,8 @@ TEST_F(ImageReader, every_flipped_bit_is_found) {
   std::string bytes = whole;
   uint64_t opened = 0;
   for (size_t i = 0; i < whole.size(); ++i) {
-    for (const int mask : {0x01, 0x10, 0x80, 0xff}) {
+    for (const int mask : {0xff, 0x01, 0x10, 0x80}) {
+      if (support::kSanitized && mask != 0xff) break;  // which are here for the code, not for the format
       bytes[i] = static_cast<char>(static_cast<unsigned char>(whole[i]) ^ mask);
       WriteFile(path_, bytes);
       EXPECT_FALSE(image::Verify(path_, {.threads = 1})) << "byte " << i << " ^ " << mask;
@@ -137,7 +138,7 @@ TEST_F(ImageReader, every_flipped_bit_is_found) {
     }
     bytes[i] = whole[i];
   }
-  EXPECT_EQ(opened, 4 * frame_bytes);  // Open finds all but what is inside of a page frame.
+  EXPECT_EQ(opened, (support::kSanitized ? 1 : 4) * frame_bytes);  // Open finds all but what is inside of a page frame.
 }
 
 TEST_F(ImageReader, damage_is_corrupt_or_incomplete_behind_the_envelope) {
@@ -212,7 +213,7 @@ TEST_F(ImageReader, a_newer_version_is_refused_by_number) {
 TEST_F(ImageReader, unknown_sections) {
   RawImage raw = MakeRaw(SmallMachine(), {SmallRuns()});
   raw.metadata.insert(raw.metadata.begin(), {77, 1, "from the future"});
-  raw.metadata.push_back({6, 0xffff0001, std::string(100000, 'x')});  // Unused flags are ignored.
+  raw.metadata.push_back({78, 0xffff0001, std::string(100000, 'x')});  // Unused flags are ignored.
   WriteFile(path_, raw.Build());
   EXPECT_EQ(OpenCode(path_), Code::kExpectation);
   EXPECT_EQ(VerifyCode(path_), Code::kExpectation);

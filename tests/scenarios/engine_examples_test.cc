@@ -99,9 +99,11 @@ TEST_P(EngineExampleTest, RestoredRunEndsLikeTheUninterrupted) {
 TEST_P(EngineExampleTest, EverySwitchAlone) {
   const auto original = Script::Load(PathOf(GetParam()));
   ASSERT_TRUE(original.has_value()) << original.error().what;
+  size_t turn = GetParam().size();  // the sanitizers see a quarter of the switches, of each example another
   for (const Switch& row : Switches()) {
     if (row.scenario.starts_with("G")) continue;  // of page hinting: without a host it says nothing (INV-G12)
     for (size_t value = 1; value < row.values.size(); ++value) {
+      if (support::kSanitized && ++turn % 4 != 0) continue;
       const std::string assignment = std::string(row.name) + "=" + std::string(row.values[value]);
       SCOPED_TRACE(assignment);
       ckpt_pb::Workload changed = original->workload();

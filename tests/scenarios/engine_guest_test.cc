@@ -63,11 +63,7 @@ struct Setup {
 };
 
 // The sanitizers, which take ten times as long, see the first three.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr size_t kSetupsRun = 3;
-#else
-constexpr size_t kSetupsRun = 10;
-#endif
+constexpr size_t kSetupsRun = support::kSanitized ? 3 : 10;
 const Setup kSetups[] = {
     {"nobody", "", {}, ""},
     {"gph2009", "gph2009", {}, "half"},

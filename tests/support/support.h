@@ -7,6 +7,13 @@
 
 namespace support {
 
+// The sanitizers make tests ten times as long: some do less then, and say so beside it.
+#ifdef __SANITIZE_ADDRESS__
+inline constexpr bool kSanitized = true;
+#else
+inline constexpr bool kSanitized = false;
+#endif
+
 // A new empty folder, removed with all in it at the end of the scope.
 class TempDir {
  public:

@@ -11,11 +11,7 @@
 namespace workload {
 namespace {
 
-#ifdef __SANITIZE_ADDRESS__
-constexpr uint64_t kSchedules = 2;
-#else
-constexpr uint64_t kSchedules = 8;
-#endif
+constexpr uint64_t kSchedules = support::kSanitized ? 1 : 8;
 
 std::vector<std::string> ExamplePaths() {
   std::vector<std::string> paths;
