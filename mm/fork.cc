@@ -65,7 +65,7 @@ SysResult<std::unique_ptr<MmStruct>> dup_mm(MmStruct& parent) {
   child->auxv = parent.auxv;
   child->exe_file = parent.exe_file;
   for (const auto& [start, vma] : parent.vmas()) {
-    if ((vma->flags & VM_DONTCOPY) != 0) continue;
+    if ((vma->flags & VM_DONTCOPY) != 0 && !Planted(Bug::kForkCopiesDontfork)) continue;
     auto copy = std::make_unique<Vma>(*vma);
     copy->flags &= ~VM_LOCKED;  // memory locks are not inherited
     Vma* linked = child->insert_vma(std::move(copy));

@@ -8,6 +8,7 @@
 #include "mm/machine.h"
 #include "mm/mm_struct.h"
 #include "mm/pieces.h"
+#include "mm/planted.h"
 
 namespace mm {
 namespace {
@@ -29,6 +30,7 @@ void Pageout(Vma& vma, Vaddr start, Vaddr end) {
 SysResult<void> AdviseVma(MmStruct& mm, Vma* vma, Vaddr start, Vaddr end, int advice) {
   if (advice == MADV_DONTNEED) {
     if ((vma->flags & (VM_LOCKED | VM_HUGETLB | VM_PFNMAP)) != 0) return Err(EINVAL);
+    if (Planted(Bug::kDontneedLeavesPage)) end -= kPageSize;
     // A non-linear mapping keeps its offsets.
     const ZapDetails nonlinear{.nonlinear = true};
     zap_page_range(*vma, start, end, (vma->flags & VM_NONLINEAR) != 0 ? &nonlinear : nullptr);
@@ -40,10 +42,12 @@ SysResult<void> AdviseVma(MmStruct& mm, Vma* vma, Vaddr start, Vaddr end, int ad
     return {};
   }
   if (advice == MADV_NORMAL) return {};
+  const uint64_t flags = advice == MADV_DONTFORK ? vma->flags | VM_DONTCOPY : vma->flags & ~VM_DONTCOPY;
+  if (flags == vma->flags) return {};
   if (vma->start < start) vma = split_vma(mm, vma, start);
   if (vma->end > end) split_vma(mm, vma, end);
-  if (advice == MADV_DONTFORK) mm.set_vma_flags(*vma, vma->flags | VM_DONTCOPY);
-  if (advice == MADV_DOFORK) mm.set_vma_flags(*vma, vma->flags & ~VM_DONTCOPY);
+  mm.set_vma_flags(*vma, flags);
+  vma_merge_around(mm, start, end);
   return {};
 }
 
@@ -69,9 +73,7 @@ SysResult<void> sys_madvise(MmStruct& mm, Vaddr addr, uint64_t length, int advic
     return Advise(mm, addr, end, advice);
   }
   Guard guard(mm.mmap_sem);
-  SysResult<void> result = Advise(mm, addr, end, advice);
-  vma_merge_around(mm, addr, end);
-  return result;
+  return Advise(mm, addr, end, advice);
 }
 
 SysResult<void> sys_msync(MmStruct& mm, Vaddr addr, uint64_t length, int flags) {

@@ -10,12 +10,14 @@
 namespace mm {
 namespace {
 
-void SetLocked(MmStruct& mm, Vma* vma, Vaddr start, Vaddr end, bool locked) {
+// false: it was that already.
+bool SetLocked(MmStruct& mm, Vma* vma, Vaddr start, Vaddr end, bool locked) {
   const uint64_t flags = locked ? vma->flags | VM_LOCKED : vma->flags & ~VM_LOCKED;
-  if (flags == vma->flags) return;
+  if (flags == vma->flags) return false;
   if (vma->start < start) vma = split_vma(mm, vma, start);
   if (vma->end > end) split_vma(mm, vma, end);
   mm.set_vma_flags(*vma, flags);
+  return true;
 }
 
 // do_mlock: up to the first hole.
@@ -23,8 +25,8 @@ SysResult<void> DoMlock(MmStruct& mm, Vaddr addr, uint64_t length, bool locked) 
   const uint64_t in_page = addr % kPageSize;
   addr -= in_page;
   if (addr > TASK_SIZE || length > TASK_SIZE - addr - in_page) return Err(length == 0 ? EINVAL : ENOMEM);
-  if (length == 0) return {};
   const Vaddr end = addr + base::PageAlignUp(length + in_page);
+  if (end == addr) return {};
   Guard guard(mm.mmap_sem);
   if (Planted(Bug::kMlockFlagLast)) (void)make_pages_present(mm, addr, end);
   Vaddr next = addr;
@@ -32,10 +34,9 @@ SysResult<void> DoMlock(MmStruct& mm, Vaddr addr, uint64_t length, bool locked) 
     Vma* vma = mm.vma_at(next);
     if (vma == nullptr) break;
     const Vaddr stop = std::min(vma->end, end);
-    SetLocked(mm, vma, next, stop, locked);
+    if (SetLocked(mm, vma, next, stop, locked)) vma_merge_around(mm, next, stop);
     next = stop;
   }
-  vma_merge_around(mm, addr, end);
   const bool present =
       !locked || addr == next || Planted(Bug::kMlockFlagLast) || make_pages_present(mm, addr, next);
   if (locked) make_locked_pages_stable(mm, addr, next);

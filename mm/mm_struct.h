@@ -137,7 +137,8 @@ Vaddr sys_brk(MmStruct& mm, Vaddr brk);
 // the rest.
 SysResult<void> sys_madvise(MmStruct& mm, Vaddr addr, uint64_t length, int advice);
 // mlock(2), munlock(2): VM_LOCKED pages are not reclaimed, and are brought in at once. There is no
-// RLIMIT_MEMLOCK. ENOMEM for a hole: what lies before it is locked; or when a page cannot be brought in.
+// RLIMIT_MEMLOCK. ENOMEM for a hole: what lies before it is locked; or when a page cannot be brought in, as
+// where the protection allows no access.
 SysResult<void> sys_mlock(MmStruct& mm, Vaddr addr, uint64_t length);
 SysResult<void> sys_munlock(MmStruct& mm, Vaddr addr, uint64_t length);
 // mlockall(2) with MCL_CURRENT, MCL_FUTURE or both; munlockall(2). EINVAL for other flags.
@@ -176,7 +177,8 @@ SysResult<void> expand_stack(Vma& vma, Vaddr addr, uint64_t limit);
 void do_munmap(MmStruct& mm, Vaddr start, Vaddr end);
 // Splits `vma` at `addr` (inside it) and returns the upper part. Requires: as do_munmap.
 Vma* split_vma(MmStruct& mm, Vma* vma, Vaddr addr);
-// Merges neighbours around [start, end) that are alike. Requires: as do_munmap.
+// Merges neighbours that are alike and meet in [start, end]. Callers name what they changed, as the kernel
+// looks at no other neighbours. Requires: as do_munmap.
 void vma_merge_around(MmStruct& mm, Vaddr start, Vaddr end);
 // A free range of `length` bytes, or ENOMEM. Top down from mmap_base; `hint` is taken if it is free.
 SysResult<Vaddr> get_unmapped_area(MmStruct& mm, Vaddr hint, uint64_t length);

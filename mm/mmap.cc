@@ -155,7 +155,7 @@ void vma_merge_around(MmStruct& mm, Vaddr start, Vaddr end) {
   Vma* vma = mm.find_vma(start);
   if (vma == nullptr) return;
   if (Vma* before = mm.prev_vma(vma)) vma = before;
-  while (vma != nullptr && vma->start <= end) {
+  while (vma != nullptr && vma->end <= end) {
     if (MergeWithNext(mm, vma) == nullptr) vma = mm.next_vma(vma);
   }
 }

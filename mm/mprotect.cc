@@ -7,6 +7,7 @@
 #include "mm/fault.h"
 #include "mm/machine.h"
 #include "mm/mm_struct.h"
+#include "mm/planted.h"
 
 namespace mm {
 namespace {
@@ -18,7 +19,8 @@ void ChangeProtection(Vma& vma) {
   vma.mm->pgtable.walk(vma.start, vma.end, [&](Vaddr, Pte& pte) {
     if (!pte_present(pte)) return;
     const Pte old = ptep_get_and_clear(pte);  // ptep_modify_prot_start
-    const uint64_t write = shared_write || (vma_wants_writenotify(vma) && pte_dirty(old)) ? kPteWrite : 0;
+    uint64_t write = shared_write || (vma_wants_writenotify(vma) && pte_dirty(old)) ? kPteWrite : 0;
+    if (Planted(Bug::kMprotectKeepsWrite)) write = old.word & kPteWrite;
     const Pte changed = pte_set(pte_clear_bits(old, kPteWrite | kPteProtnone), protnone | write);
     if (const Pfn pfn = vm_normal_page(changed); pfn != kNoPfn) {
       page_check_writable(vma.mm->machine.frames, pfn, changed, 1);
@@ -33,6 +35,7 @@ SysResult<void> MprotectFixup(MmStruct& mm, Vma* vma, Vaddr start, Vaddr end, ui
   if (vma->end > end) split_vma(mm, vma, end);
   mm.set_vma_flags(*vma, flags);
   ChangeProtection(*vma);
+  vma_merge_around(mm, start, end);
   return {};
 }
 
@@ -64,7 +67,6 @@ SysResult<void> sys_mprotect(MmStruct& mm, Vaddr addr, uint64_t length, int prot
     if (!result) break;
     next = stop;
   }
-  vma_merge_around(mm, addr, end);
   return result;
 }
 

@@ -18,7 +18,8 @@ void MovePageTables(Vma& vma, Vaddr old_addr, Vaddr new_addr, uint64_t length) {
   // A truncate that looks at one vma before and at the other after the move would miss what moves.
   const MaybeGuard file_guard(Planted(Bug::kMoveWithoutFileLock) ? nullptr : shared_sem(vma));
   Guard guard(mm.page_table_lock);
-  mm.pgtable.walk(old_addr, old_addr + length, [&](Vaddr addr, Pte& pte) {
+  const uint64_t lost = Planted(Bug::kMoveLosesPage) ? kPageSize : 0;
+  mm.pgtable.walk(old_addr + lost, old_addr + length, [&](Vaddr addr, Pte& pte) {
     Pte* to = mm.pgtable.alloc(addr - old_addr + new_addr);
     CHECK(pte_none(*to));
     const Pte moved = ptep_get_and_clear(pte);

@@ -56,6 +56,12 @@ enum class Bug : uint8_t {
   kInstallAfterTruncate,      // install_page maps a page that a truncate took away.
   kRemovesUsedPage,           // remove_mapping does not look at the page's count.
   kSwapoffOnePass,            // swapoff does not look for entries that were copied behind it.
+  // For the oracle: tests/planted/planted_oracle_test.cc.
+  kMprotectKeepsWrite,  // mprotect leaves the write bit of ptes.
+  kMoveLosesPage,       // mremap does not move the first page.
+  kDontneedLeavesPage,  // MADV_DONTNEED leaves the last page.
+  kTailNotZeroed,       // A truncate leaves what is behind the new end in its page.
+  kForkCopiesDontfork,  // fork does not look at VM_DONTCOPY.
 };
 
 #ifdef CKPT_PLANTED

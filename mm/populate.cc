@@ -33,7 +33,8 @@ void InstallFilePtes(Vma& vma, Vaddr start, Vaddr end) {
 SysResult<void> BringIn(Vma& vma, Vaddr start, Vaddr end, BreakCow break_cow) {
   // Locked pages are made stable; one that the host had discarded is brought in again (seed 001).
   const bool stabilises = (vma.flags & VM_LOCKED) != 0 && page_host_discards(vma.mm->machine.frames);
-  if ((vma.flags & VM_ACCESS_FLAGS) == 0 || vma.special != Special::kNone) return {};
+  if (vma.special != Special::kNone) return {};
+  if ((vma.flags & VM_ACCESS_FLAGS) == 0) return Err(EFAULT);
   const bool breaks = break_cow == BreakCow::kYes && (vma.flags & (VM_WRITE | VM_SHARED)) == VM_WRITE;
   const Write write = breaks ? Write::kYes : Write::kNo;
   constexpr int kTriesMax = 100;

@@ -95,7 +95,8 @@ SysResult<void> vmtruncate(Machine& machine, File& file, uint64_t size, uint64_t
   if (!Planted(Bug::kTruncateSizeLast))
     file.i_size_write(size);  // Before any unmapping: a fault that looks now must not map what goes (INV-M4).
   UnmapFrom(machine, file, first_gone, even_cows);
-  if (size % kPageSize != 0) zero_cached(machine, file, size / kPageSize, size % kPageSize, kPageSize);
+  if (size % kPageSize != 0 && !Planted(Bug::kTailNotZeroed))
+    zero_cached(machine, file, size / kPageSize, size % kPageSize, kPageSize);
   truncate_inode_pages_range(machine, file, first_gone, ~Pgoff{0});
   if (machine.sem().truncate_passes == TruncatePasses::kTwo && !Planted(Bug::kTruncateOnePass)) {
     UnmapFrom(machine, file, first_gone, even_cows);

@@ -227,8 +227,8 @@ int Model::Lock(Memory& memory, uint64_t addr, uint64_t length, bool lock) {
   bool whole = stop == end;
   for (uint64_t at = start; lock && at < stop; at += kPage) {
     Page& page = memory.pages.at(at / kPage);
-    if (page.prot == PROT_NONE) continue;
-    if (Touch(page, (page.prot & PROT_WRITE) != 0 && !page.shared) == Outcome::kOk) continue;
+    const bool writes = (page.prot & PROT_WRITE) != 0 && !page.shared;
+    if (page.prot != PROT_NONE && Touch(page, writes) == Outcome::kOk) continue;
     whole = false;
     break;
   }
