@@ -6,6 +6,7 @@
 #include "ckpt/guest.h"
 #include "ckpt/model_describe.h"
 #include "mm/follow_page.h"
+#include "mm/peek.h"
 #include "proto/format.h"
 
 namespace ckpt {
@@ -25,6 +26,14 @@ uint64_t FirstOfObject(const mm::Mapping& mapping, uint64_t index) {
   const auto slot = mapping.swapped.lower_bound(index);
   return std::min(page == mapping.pages.end() ? ~uint64_t{0} : page->first,
                   slot == mapping.swapped.end() ? ~uint64_t{0} : slot->first);
+}
+
+void Copy(const mm::Peeked& from, std::span<std::byte> to) {
+  if (from.kind == mm::Peeked::Kind::kZero) {
+    std::memset(to.data(), 0, kPageSize);
+  } else if (from.bytes != to.data()) {
+    std::memcpy(to.data(), from.bytes, kPageSize);
+  }
 }
 
 // What a shared mapping stored behind the end of a file is no part of the file.
@@ -452,49 +461,28 @@ base::Result<void> ModelSource::Read(const PageRun& run, std::span<std::byte> ou
 }
 
 base::Result<void> ModelSource::ReadMmPage(mm::MmStruct& mm, uint64_t page, std::span<std::byte> out) const {
-  const mm::Pte* pte = mm.pgtable.find(page * kPageSize);
-  CHECK(pte != nullptr && (mm::pte_present(*pte) || mm::pte_swap(*pte) || mm::pte_hwpoison(*pte)));
   const auto addr = static_cast<unsigned long long>(page * kPageSize);
-  if (mm::pte_hwpoison(*pte)) {
+  const Vma* vma = mm.vma_at(addr);
+  CHECK(vma != nullptr);
+  const auto peeked = mm::peek_page(*vma, addr, mm::PageSpan(out.data(), kPageSize));
+  if (!peeked) return base::FailErrno(peeked.error().err, "page at %#llx", addr);
+  if (peeked->kind == mm::Peeked::Kind::kSigbus) {
     return base::Fail(base::Code::kFault,
                       "page at %#llx: its memory failed, and nothing can be read (EFAULT)", addr);
   }
-  if (mm::pte_swap(*pte)) {
-    const base::Result<void> read = ReadSlot(mm::pte_to_swp_entry(*pte), out);
-    return read ? read : std::unexpected(read.error().In(base::Format("page at %#llx", addr)));
-  }
-  const base::Result<void> read = ReadPage(mm::pte_pfn(*pte), out);
-  return read ? read : std::unexpected(read.error().In(base::Format("page at %#llx", addr)));
-}
-
-base::Result<void> ModelSource::ReadPage(mm::Pfn pfn, std::span<std::byte> out) const {
-  const auto read = mm::read_page_content(machine_, pfn, mm::PageSpan(out.data(), kPageSize));
-  return read ? base::Result<void>{}
-              : base::FailErrno(read.error().err, "read page %u", static_cast<uint32_t>(pfn));
-}
-
-// The slot's page: from the swap cache, which is newer, or from the device.
-base::Result<void> ModelSource::ReadSlot(mm::SwpEntry slot, std::span<std::byte> out) const {
-  const mm::Pfn cached = machine_.swap->cached(slot);
-  if (cached != mm::kNoPfn && machine_.frames.at(cached).uptodate()) {
-    return ReadPage(cached, out);
-  }
-  const auto read = machine_.swap->device().ReadPage(slot, mm::PageSpan(out.data(), kPageSize));
-  return read ? base::Result<void>{} : base::FailErrno(read.error().err, "read swap slot %u", slot);
+  Copy(*peeked, out);
+  return {};
 }
 
 base::Result<void> ModelSource::ReadFilePage(const mm::File& file, uint64_t index,
                                              std::span<std::byte> out) const {
-  const auto cached = file.mapping.pages.find(index);
-  if (cached != file.mapping.pages.end()) {
-    return ReadPage(cached->second, out);
-  } else if (const auto swapped = file.mapping.swapped.find(index); swapped != file.mapping.swapped.end()) {
-    return ReadSlot(swapped->second, out);
-  } else if (file.disk() == nullptr) {
-    std::memset(out.data(), 0, kPageSize);
-    return {};
+  const auto peeked = mm::peek_file_page(machine_, file, index, mm::PageSpan(out.data(), kPageSize));
+  if (!peeked) {
+    return base::FailErrno(peeked.error().err, "read file '%s' page %llu",
+                           base::Printable(file.name()).c_str(), static_cast<unsigned long long>(index));
   }
-  return ReadDiskPage(file, index, out);
+  Copy(*peeked, out);
+  return {};
 }
 
 base::Result<void> ModelSource::ReadDiskPage(const mm::File& file, uint64_t index, std::span<std::byte> out) {
@@ -558,14 +546,7 @@ ContentRun ModelSource::NextContent(uint32_t mm_ref, uint64_t first, uint64_t en
 }
 
 base::Result<void> ModelSource::ReadContent(uint32_t mm_ref, uint64_t page, std::span<std::byte> out) {
-  mm::MmStruct& mm = *mms_.at(mm_ref).mm;
-  const mm::Pte* pte = mm.pgtable.find(page * kPageSize);
-  if (pte != nullptr && (mm::pte_present(*pte) || mm::pte_swap(*pte))) return ReadMmPage(mm, page, out);
-  const Vma* vma = mm.vma_at(page * kPageSize);
-  CHECK(vma != nullptr && vma->file != nullptr);
-  const bool file_pte = pte != nullptr && mm::pte_file(*pte);
-  return ReadFilePage(*vma->file,
-                      file_pte ? mm::pte_to_pgoff(*pte) : mm::linear_page_index(*vma, page * kPageSize), out);
+  return ReadMmPage(*mms_.at(mm_ref).mm, page, out);
 }
 
 }  // namespace ckpt

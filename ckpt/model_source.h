@@ -61,8 +61,6 @@ class ModelSource final : public MemorySource {
   base::Result<void> CollectProcesses();
   base::Result<void> CollectVmas(MmEntry& entry, uint32_t objref, mm::Pid pid);
   base::Result<void> ReadMmPage(mm::MmStruct& mm, uint64_t page, std::span<std::byte> out) const;
-  base::Result<void> ReadSlot(mm::SwpEntry slot, std::span<std::byte> out) const;
-  base::Result<void> ReadPage(mm::Pfn pfn, std::span<std::byte> out) const;
   base::Result<void> DescribeVma(mm::Vma& vma, mm::Pid pid, ckpt_pb::Vma& out);
   base::Result<void> CollectFiles();
   base::Result<void> DescribeMm(const mm::MmStruct& mm, uint32_t objref, ckpt_pb::Mm& out) const;
