@@ -54,6 +54,18 @@ class Pieces {
   mm::Vaddr end_;
 };
 
+// Loads and stores, each told.
+mm::AccessResult Load(const StepContext& context, mm::Vaddr addr, std::span<std::byte> out) {
+  const mm::AccessResult done = context.machine().load(context.process, addr, out);
+  context.Tell({Call::Op::kLoad, {addr, out.size()}, nullptr, out, AnswerOf(done)});
+  return done;
+}
+mm::AccessResult Store(const StepContext& context, mm::Vaddr addr, std::span<const std::byte> in) {
+  const mm::AccessResult done = context.machine().store(context.process, addr, in);
+  context.Tell({Call::Op::kStore, {addr, in.size()}, nullptr, in, AnswerOf(done)});
+  return done;
+}
+
 void SetOutcome(const Range& range, mm::AccessResult access, StepResult* result) {
   result->outcome = OutcomeName(access.outcome);
   if (result->ok()) return;
@@ -84,8 +96,7 @@ base::Result<StepResult> DoGrowStack(StepContext& context, const ckpt_pb::Step::
     TRY_VOID(CheckStop(context.session));
     const uint64_t word = base::Mix64(context.seed ^ at);
     const mm::Vaddr target = std::min(at, base::PageAlignDown(at) + base::kPageSize - sizeof word);
-    SetOutcome(range, context.machine().store(context.process, target, std::as_bytes(std::span(&word, 1))),
-               &result);
+    SetOutcome(range, Store(context, target, std::as_bytes(std::span(&word, 1))), &result);
     if (!result.ok()) result.detail = base::Format("at %#llx", static_cast<unsigned long long>(at));
   }
   if (result.ok()) context.actor.space->insert_or_assign(name, Region{at, region.end() - at});
@@ -105,7 +116,7 @@ base::Result<StepResult> DoLoad(StepContext& context, const ckpt_pb::Step::Load&
   while (result.ok() && pieces.Next(&addr, &length)) {
     TRY_VOID(CheckStop(context.session));
     const std::span<std::byte> bytes = std::span(got).first(length);
-    SetOutcome(range, context.machine().load(context.process, addr, bytes), &result);
+    SetOutcome(range, Load(context, addr, bytes), &result);
     if (!filler || !result.ok()) continue;
     const std::span<std::byte> expected = std::span(wanted).first(length);
     filler->Make(range.PositionOf(addr), expected);
@@ -127,8 +138,7 @@ base::Result<StepResult> DoStore(StepContext& context, const ckpt_pb::Step::Stor
   while (result.ok() && pieces.Next(&addr, &length)) {
     TRY_VOID(CheckStop(context.session));
     filler.Make(range.PositionOf(addr), std::span(bytes).first(length));
-    SetOutcome(range, context.machine().store(context.process, addr, std::span(bytes).first(length)),
-               &result);
+    SetOutcome(range, Store(context, addr, std::span(bytes).first(length)), &result);
   }
   return result;
 }
@@ -142,7 +152,9 @@ base::Result<StepResult> DoTouch(StepContext& context, const ckpt_pb::Step::Touc
   for (mm::Vaddr at = range.start; at < end && result.ok();) {
     TRY_VOID(CheckStop(context.session));
     const uint64_t length = std::min(end - at, kPagesAtOnce * base::kPageSize - at % base::kPageSize);
-    SetOutcome(range, context.machine().touch(context.process, at, length, write), &result);
+    const mm::AccessResult done = context.machine().touch(context.process, at, length, write);
+    context.Tell({Call::Op::kTouch, {at, length, op.write()}, nullptr, {}, AnswerOf(done)});
+    SetOutcome(range, done, &result);
     at += length;
   }
   return result;
@@ -158,18 +170,24 @@ base::Result<StepResult> DoGetUserPages(StepContext& context, const ckpt_pb::Ste
     TRY_VOID(CheckStop(context.session));
     auto pinned = get_user_pages(context.mm(), at, 1, op.write() ? mm::Write::kYes : mm::Write::kNo,
                                  op.force() ? mm::Force::kYes : mm::Force::kNo);
+    const size_t in_page = at % base::kPageSize;
+    const size_t length = std::min<uint64_t>(end - at, base::kPageSize - in_page);
+    Call call{Call::Op::kGetUserPages, {at, length, op.write(), op.force()}};
     if (!pinned) {
+      call.answer = {.err = pinned.error().err, .sig = pinned.error().sig};
+      context.Tell(call);
       StepResult result = Failed(pinned.error());
       result.detail = "at " + range.Describe(at);
       return result;
     }
-    const size_t in_page = at % base::kPageSize;
-    const size_t length = std::min<uint64_t>(end - at, base::kPageSize - in_page);
+    const mm::Pfn pfn = pinned->front();
+    const std::span<std::byte> bytes(machine.frames.bytes(pfn) + in_page, length);
     if (op.write()) {
-      const mm::Pfn pfn = pinned->front();
-      filler.Make(range.PositionOf(at), std::span(machine.frames.bytes(pfn) + in_page, length));
+      filler.Make(range.PositionOf(at), bytes);
       set_page_dirty(machine, pfn);
     }
+    call.bytes = bytes;
+    context.Tell(call);
     unpin_user_pages(machine, *pinned);
     at += length;
   }

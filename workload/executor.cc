@@ -103,7 +103,8 @@ Executor::Executor(const Script& script, Options options)
                                                  .next_pid = 1,
                                                  .disk_dir = options_.disk_dir,
                                                  .stop = options_.stop,
-                                                 .busy = options_.busy})) {
+                                                 .busy = options_.busy,
+                                                 .observer = options_.observer})) {
   const unsigned cpus = CpuCount(script, options_);
   if (cpus == 1) return;
   cpus_ = std::make_unique<mm::Cpus>(cpus);
@@ -262,8 +263,8 @@ base::Result<void> Executor::CheckExpectation(const ScriptStep& step, const Step
   return {};
 }
 
-base::Result<void> Executor::RunStep(const ScriptStep& step, uint64_t round_seed, const std::string& round) {
-  if (step.step->has_repeat()) return RunRepeat(step, round_seed, round);
+base::Result<StepResult> Executor::DoStep(const ScriptStep& step, uint64_t round_seed,
+                                          const std::string& round, mm::Pid* pid) {
   const std::string where = Where(step, round);
   const base::Result<void> stop = CheckStop(*session_);
   if (!stop) return std::unexpected(stop.error().In(where));
@@ -273,15 +274,29 @@ base::Result<void> Executor::RunStep(const ScriptStep& step, uint64_t round_seed
     return base::Fail(base::Code::kInvalid, "%s: the image holds no process '%s'", where.c_str(),
                       name.c_str());
   }
-  const mm::Pid pid = actor->second.pid;
+  *pid = actor->second.pid;
   StepContext context{.session = *session_,
                       .process_name = name,
                       .actor = actor->second,
-                      .process = *session_->machine->find_process(pid),
+                      .process = *session_->machine->find_process(*pid),
                       .seed = base::Mix64(round_seed ^ base::Mix64(step.number))};
-  const base::Result<StepResult> result = Dispatch(context, *step.step);
+  base::Result<StepResult> result = Dispatch(context, *step.step);
   if (!result) return std::unexpected(result.error().In(InputWhere(step, round)));
-  return CheckExpectation(step, *result, round, session_->machine->find_process(pid));
+  if (options_.observer != nullptr) TRY_VOID(options_.observer->StepDone(where));
+  return result;
+}
+
+base::Result<void> Executor::RunStep(const ScriptStep& step, uint64_t round_seed, const std::string& round) {
+  if (step.step->has_repeat()) return RunRepeat(step, round_seed, round);
+  mm::Pid pid = 0;
+  const StepResult result = TRY(DoStep(step, round_seed, round, &pid));
+  return CheckExpectation(step, result, round, session_->machine->find_process(pid));
+}
+
+base::Result<StepResult> Executor::Do(const ckpt_pb::Step& step, uint64_t number) {
+  mm::Pid pid = 0;
+  return DoStep({.step = &step, .place = {}, .input = {}, .number = number, .body = {}},
+                base::Mix64(script_.workload().seed()), "", &pid);
 }
 
 base::Result<void> Executor::RunRepeat(const ScriptStep& step, uint64_t round_seed,

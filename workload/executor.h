@@ -22,8 +22,10 @@
 #include "base/error.h"
 #include "mm/machine.h"
 #include "mm/sched.h"
+#include "workload/calls.h"
 #include "workload/elf_exec.h"
 #include "workload/script.h"
+#include "workload/step_result.h"
 
 namespace workload {
 
@@ -52,6 +54,9 @@ struct Options {
   // CPU, after every stretch up to a barrier where there are several. An error ends the run.
   std::function<base::Result<void>(mm::Machine&, const std::string& where)> at_rest = nullptr;
 
+  // Told of each call that a step makes. Requires: one CPU.
+  CallObserver* observer = nullptr;
+
   // The switch `hints` of the machine, over what the script says; empty: that.
   std::string hints = {};
 
@@ -67,7 +72,6 @@ struct Options {
 unsigned CpuCount(const Script& script, const Options& options);
 
 struct Session;
-struct StepResult;
 
 class Executor {
  public:
@@ -96,6 +100,11 @@ class Executor {
   // more: only ScheduleText and the counts of steps are left.
   base::Result<void> Run(const CheckpointFn& checkpoint);
 
+  // Does one step that is not in the script, whatever it ends with: its `expect` is not looked at. `number`
+  // takes the place of the step's in the script, from which seeds derive. Errors as Run's, with "step OP".
+  // Requires: one CPU; the step has passed the checks of a script, and names nothing that is not there.
+  base::Result<StepResult> Do(const ckpt_pb::Step& step, uint64_t number);
+
   // Requires, as TakeMachine and the look-ups below: the CPUs did not fail.
   mm::Machine& machine();
   // The machine outlives the executor; nothing else may be called after that.
@@ -119,6 +128,8 @@ class Executor {
  private:
   Executor(const Script& script, Options options);
   base::Result<void> MakeMachine();
+  base::Result<StepResult> DoStep(const ScriptStep& step, uint64_t round_seed, const std::string& round,
+                                  mm::Pid* pid);
   base::Result<void> RunStep(const ScriptStep& step, uint64_t round_seed, const std::string& round);
   base::Result<void> RunRepeat(const ScriptStep& step, uint64_t round_seed, const std::string& round);
   // The steps from here to the next barrier or checkpoint, on several CPUs.

@@ -32,6 +32,7 @@ base::Result<StepResult> DoRead(StepContext& context, const ckpt_pb::Step::Read&
     const auto piece =
         std::span(got).first(std::min<uint64_t>(got.size(), result.bytes_wanted - *result.bytes));
     const auto moved = generic_file_read(context.machine(), *file, at, piece);
+    context.Tell({Call::Op::kPread, {at, piece.size()}, file.get(), piece, AnswerOf(moved)});
     if (!moved && *result.bytes == 0) return Failed(moved.error());
     if (!moved || *moved == 0) break;
     *result.bytes += *moved;
@@ -64,6 +65,7 @@ base::Result<StepResult> DoWrite(StepContext& context, const ckpt_pb::Step::Writ
         std::span(bytes).first(std::min<uint64_t>(bytes.size(), result.bytes_wanted - *result.bytes));
     filler.Make(at, piece);
     const auto moved = generic_file_write(context.machine(), *file, at, piece, context.process.rlimit_fsize);
+    context.Tell({Call::Op::kPwrite, {at, piece.size()}, file.get(), piece, AnswerOf(moved)});
     if (!moved && *result.bytes == 0) return Failed(moved.error());
     if (!moved || *moved == 0) break;
     *result.bytes += *moved;
@@ -73,17 +75,26 @@ base::Result<StepResult> DoWrite(StepContext& context, const ckpt_pb::Step::Writ
 
 base::Result<StepResult> DoTruncate(StepContext& context, const ckpt_pb::Step::Truncate& op) {
   const mm::FilePtr file = TRY(FindFile(context, op.file()));
-  return ResultOf(vmtruncate(context.machine(), *file, SizeOr(op.size(), 0), context.process.rlimit_fsize));
+  const uint64_t size = SizeOr(op.size(), 0);
+  const auto done = vmtruncate(context.machine(), *file, size, context.process.rlimit_fsize);
+  context.Tell({Call::Op::kFtruncate, {size}, file.get(), {}, AnswerOf(done)});
+  return ResultOf(done);
 }
 
 base::Result<StepResult> DoPunchHole(StepContext& context, const ckpt_pb::Step::PunchHole& op) {
   const mm::FilePtr file = TRY(FindFile(context, op.file()));
-  return ResultOf(punch_hole(context.machine(), *file, SizeOr(op.offset(), 0), SizeOr(op.length(), 0)));
+  const uint64_t offset = SizeOr(op.offset(), 0);
+  const uint64_t length = SizeOr(op.length(), 0);
+  const auto done = punch_hole(context.machine(), *file, offset, length);
+  context.Tell({Call::Op::kPunchHole, {offset, length}, file.get(), {}, AnswerOf(done)});
+  return ResultOf(done);
 }
 
 base::Result<StepResult> DoFsync(StepContext& context, const ckpt_pb::Step::Fsync& op) {
   const mm::FilePtr file = TRY(FindFile(context, op.file()));
-  return ResultOf(vfs_fsync(context.machine(), *file));
+  const auto done = vfs_fsync(context.machine(), *file);
+  context.Tell({Call::Op::kFsync, {}, file.get(), {}, AnswerOf(done)});
+  return ResultOf(done);
 }
 
 base::Result<StepResult> DoUnlink(StepContext& context, const ckpt_pb::Step::Unlink& op) {
@@ -93,11 +104,13 @@ base::Result<StepResult> DoUnlink(StepContext& context, const ckpt_pb::Step::Unl
     if (!gone) return Failed(gone.error());
   }
   context.machine().unlink(file);
+  context.Tell({.op = Call::Op::kUnlink, .file = file.get()});
   return StepResult{};
 }
 
 base::Result<StepResult> DoCreate(StepContext& context, const ckpt_pb::Step::Create& op) {
-  TRY(MakeFile(context.machine(), op.file(), context.session.disk_dir));
+  const mm::FilePtr file = TRY(MakeFile(context.machine(), op.file(), context.session.disk_dir));
+  context.Tell({.op = Call::Op::kCreate, .file = file.get()});
   return StepResult{};
 }
 

@@ -36,6 +36,7 @@ base::Result<StepResult> DoExec(StepContext& context, const ckpt_pb::Step::Exec&
     return result;
   }
   context.actor.space = std::make_shared<Space>(regions->begin(), regions->end());
+  context.Tell({.op = Call::Op::kExec});
   return result;
 }
 
@@ -43,6 +44,7 @@ base::Result<StepResult> DoFork(StepContext& context, const ckpt_pb::Step::Fork&
   Session& session = context.session;
   const mm::Pid pid = session.next_pid++;
   const auto child = context.machine().fork(context.actor.pid, pid, op.child());
+  context.Tell({Call::Op::kFork, {pid}, nullptr, {}, AnswerOf(child)});
   if (!child) {
     if (session.next_pid == pid + 1) session.next_pid = pid;  // nobody took another meanwhile
     return Failed(child.error());
@@ -54,11 +56,13 @@ base::Result<StepResult> DoFork(StepContext& context, const ckpt_pb::Step::Fork&
 base::Result<StepResult> DoCloneVm(StepContext& context, const ckpt_pb::Step::CloneVm& op) {
   Session& session = context.session;
   context.machine().clone_vm(context.actor.pid, session.next_pid, op.child());
+  context.Tell({Call::Op::kCloneVm, {session.next_pid}});
   session.actors[op.child()] = {session.next_pid++, context.actor.space};
   return StepResult{};
 }
 
 base::Result<StepResult> DoExit(StepContext& context) {
+  context.Tell({.op = Call::Op::kExit});
   context.machine().exit(context.actor.pid);
   context.session.actors.erase(context.process_name);
   return StepResult{};
@@ -67,6 +71,7 @@ base::Result<StepResult> DoExit(StepContext& context) {
 base::Result<StepResult> DoRlimit(StepContext& context, const ckpt_pb::Step::Rlimit& op) {
   context.process.rlimit_fsize = LimitOr(op.fsize(), context.process.rlimit_fsize);
   context.process.rlimit_stack = LimitOr(op.stack(), context.process.rlimit_stack);
+  context.Tell({Call::Op::kSetrlimit, {context.process.rlimit_fsize, context.process.rlimit_stack}});
   return StepResult{};
 }
 

@@ -1,5 +1,9 @@
 #include "workload/session.h"
 
+#include <cerrno>
+#include <csignal>
+#include <iterator>
+
 #include "base/units.h"
 #include "workload/outcome.h"
 
@@ -58,6 +62,50 @@ base::Result<void> CheckStop(const Session& session) {
   if (session.busy && ++session.checks % kChecksPerSign == 0) session.busy();
   if (session.stop == nullptr || !session.stop->load(std::memory_order_relaxed)) return {};
   return base::Fail(base::Code::kInterrupted, "interrupted");
+}
+
+Answer AnswerOf(mm::AccessResult access) {
+  switch (access.outcome) {
+    case mm::Outcome::kOk: return {};
+    case mm::Outcome::kSigsegv: return {.sig = SIGSEGV, .value = access.addr};
+    case mm::Outcome::kSigbus: return {.sig = SIGBUS, .value = access.addr};
+    case mm::Outcome::kOom: break;
+  }
+  return {.err = ENOMEM, .value = access.addr};
+}
+
+const char* CallName(Call::Op op) {
+  static constexpr const char* kNames[] = {"mmap",
+                                           "munmap",
+                                           "mprotect",
+                                           "mremap",
+                                           "brk",
+                                           "madvise",
+                                           "msync",
+                                           "remap_file_pages",
+                                           "mlock",
+                                           "munlock",
+                                           "mlockall",
+                                           "munlockall",
+                                           "fork",
+                                           "clone",
+                                           "exit",
+                                           "execve",
+                                           "setrlimit",
+                                           "load",
+                                           "store",
+                                           "touch",
+                                           "get_user_pages",
+                                           "pread",
+                                           "pwrite",
+                                           "ftruncate",
+                                           "fallocate",
+                                           "fsync",
+                                           "unlink",
+                                           "create",
+                                           "(the kernel itself)"};
+  static_assert(std::size(kNames) == static_cast<size_t>(Call::Op::kOfTheKernel) + 1);
+  return kNames[static_cast<size_t>(op)];
 }
 
 StepResult Failed(mm::SysError error) {

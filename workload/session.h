@@ -13,8 +13,10 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "mm/machine.h"
+#include "workload/calls.h"
 #include "workload/elf_exec.h"
 #include "workload/script.h"
+#include "workload/step_result.h"
 
 namespace workload {
 
@@ -34,22 +36,8 @@ struct Session {
   std::string disk_dir;
   const std::atomic<bool>* stop = nullptr;
   std::function<void()> busy = nullptr;
+  CallObserver* observer = nullptr;
   mutable uint32_t checks = 0;  // of CheckStop
-};
-
-// How a step ended.
-struct StepResult {
-  std::string outcome{kOkOutcome};
-  std::string detail;             // more for people: where it failed
-  std::optional<uint64_t> at;     // where an access ended early, as Expect.at counts
-  std::optional<uint64_t> bytes;  // moved by read or write
-  uint64_t bytes_wanted = 0;      // and what was asked
-  // A program that is not there or is none: bad input, unless the step expects an outcome by name.
-  std::optional<base::Error> input_error;
-  std::string mismatch;  // a check of bytes that failed, in words
-
-  static constexpr const char* kOkOutcome = "ok";
-  bool ok() const { return outcome == kOkOutcome; }
 };
 
 // One execution of one step.
@@ -64,6 +52,9 @@ struct StepContext {
   mm::MmStruct& mm() const { return *process.mm; }
   // A seed of its own for each of the step's random choices.
   uint64_t SeedFor(uint64_t use) const { return base::Mix64(seed ^ base::Mix64(use)); }
+  void Tell(const Call& call) const {
+    if (session.observer != nullptr) session.observer->Called(process.pid, call);
+  }
 };
 
 // A range of memory that a step names. `base` is what positions of a Fill and Expect.at count from.
@@ -102,6 +93,15 @@ template <class T>
 StepResult ResultOf(const mm::SysResult<T>& result) {
   return result ? StepResult{} : Failed(result.error());
 }
+
+// What the model answered, for CallObserver.
+template <class T>
+Answer AnswerOf(const mm::SysResult<T>& result) {
+  if (!result) return {.err = result.error().err, .sig = result.error().sig};
+  if constexpr (std::is_integral_v<T>) return {.value = *result};
+  return {};
+}
+Answer AnswerOf(mm::AccessResult access);
 
 // The steps. An outcome that a workload can expect is a StepResult; an Error is trouble of another
 // kind (interrupted, a region that does not exist). By file: map_steps.cc, access_steps.cc,
