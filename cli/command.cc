@@ -85,6 +85,7 @@ int Main(int argc, char** argv) {
   AddDiff(ckpt);
   AddShow(ckpt);
   AddVerify(ckpt);
+  AddOracle(ckpt);
   if (const std::string wrong = argc > 1 ? WrongFirstWord(app, argv[1]) : ""; !wrong.empty()) {
     return PrintError({base::Code::kInvalid, wrong + "; try 'ckpt --help'"});
   }
@@ -127,6 +128,11 @@ void Command::Required(const std::string& name, std::string& text, const std::st
 void Command::Required(const std::string& name, std::vector<std::string>& texts,
                        const std::string& help) const {
   app_.add_option(name, texts, help)->check(NotEmpty())->required();
+}
+
+void Command::Optional(const std::string& name, std::vector<std::string>& texts,
+                       const std::string& help) const {
+  app_.add_option(name, texts, help)->check(NotEmpty());
 }
 
 void Command::Number(const std::string& names, int& number, uint64_t min, uint64_t max,

@@ -49,6 +49,8 @@ class Command {
   // That must be there, once, or once or more often.
   void Required(const std::string& name, std::string& text, const std::string& help) const;
   void Required(const std::string& name, std::vector<std::string>& texts, const std::string& help) const;
+  // That may be there, any number of times.
+  void Optional(const std::string& name, std::vector<std::string>& texts, const std::string& help) const;
   // Decimal digits alone (the parser takes 010 for 8), from `min` to `max`. --help shows what `number` holds
   // before.
   void Number(const std::string& names, int& number, uint64_t min, uint64_t max,
@@ -73,6 +75,7 @@ void AddRestore(const Command& ckpt);
 void AddDiff(const Command& ckpt);
 void AddShow(const Command& ckpt);
 void AddVerify(const Command& ckpt);
+void AddOracle(const Command& ckpt);
 
 // --scope, --level, --threads, --no-sync of the commands that write an image.
 struct ImageOptions {

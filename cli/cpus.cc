@@ -76,9 +76,7 @@ base::Result<void> CpuOptions::Save(const base::Result<std::string>& text) const
                       by.c_str());
   }
   if (save_path_.empty()) return {};
-  const auto file = TRY(image::OutputFile::Create(save_path_));
-  TRY_VOID(file->Append(*text));
-  return file->Publish(image::Sync::kNo);
+  return SaveText(save_path_, *text);
 }
 
 base::Result<void> CpuOptions::Keep(const workload::Executor& executor, base::Result<void> ran) {

@@ -10,6 +10,7 @@
 #include "base/units.h"
 #include "cli/command.h"
 #include "mm/page_states.h"
+#include "proto/file.h"
 
 namespace cli {
 namespace {
@@ -73,6 +74,12 @@ void PrintNotice(const std::string& what) {
 bool PrintText(const std::string& text) {
   ClearProgress();
   return std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+}
+
+base::Result<void> SaveText(const std::string& path, const std::string& text) {
+  const auto file = TRY(image::OutputFile::Create(path));
+  TRY_VOID(file->Append(text));
+  return file->Publish(image::Sync::kNo);
 }
 
 bool PrintJson(const nlohmann::ordered_json& json) {

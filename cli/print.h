@@ -29,6 +29,8 @@ void PrintNotice(const std::string& what);
 // Writes to standard output; false with an error line when it cannot be written (a full disk).
 bool PrintText(const std::string& text);
 bool PrintJson(const nlohmann::ordered_json& json);
+// Writes a file that appears when it is complete.
+base::Result<void> SaveText(const std::string& path, const std::string& text);
 // "1 page", "2 pages"; `plural` where it is not the noun and an s.
 std::string Count(uint64_t number, const std::string& noun, const std::string& plural = "");
 // Flushes standard output: kExitTrouble instead of `code` if what was printed did not arrive.

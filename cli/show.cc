@@ -239,10 +239,7 @@ base::Result<void> PrintImage(const image::Reader& image, const ShowCommand& com
 base::Result<void> ShowMap(const image::Reader& image, const std::string& path) {
   if (path != "-") {
     TRY_VOID(CheckPlace("--map", path, {{image.path(), "the image itself"}}));
-    const std::string svg = MapSvg(TRY(MapOf(image)));
-    const auto file = TRY(image::OutputFile::Create(path));
-    TRY_VOID(file->Append(svg));
-    return file->Publish(image::Sync::kNo);
+    return SaveText(path, MapSvg(TRY(MapOf(image))));
   }
   const bool terminal = isatty(STDOUT_FILENO) == 1;
   winsize window = {};

@@ -138,7 +138,8 @@ TEST_F(ImageReader, every_flipped_bit_is_found) {
     }
     bytes[i] = whole[i];
   }
-  EXPECT_EQ(opened, (support::kSanitized ? 1 : 4) * frame_bytes);  // Open finds all but what is inside of a page frame.
+  EXPECT_EQ(opened, (support::kSanitized ? 1 : 4) *
+                        frame_bytes);  // Open finds all but what is inside of a page frame.
 }
 
 TEST_F(ImageReader, damage_is_corrupt_or_incomplete_behind_the_envelope) {

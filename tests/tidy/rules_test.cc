@@ -152,6 +152,11 @@ TEST(Documents, AForgottenFolderIsFound) {
 TEST(Sources, HaveTests) {
   // Sources that have neither a header nor a test file of their own name, and where their tests are.
   const std::vector<TestedBy> elsewhere = {
+      {"live/agent/agent.cc", "tests/live/agents_test.cc"},
+      {"live/agent_image.cc", "tests/live/agents_test.cc"},
+      {"live/compare.cc", "tests/live/oracle_test.cc"},
+      {"live/random_steps.cc", "tests/live/oracle_test.cc"},
+      {"live/real_machine.cc", "tests/live/oracle_test.cc"},
       {"mm/mm_struct.cc", "tests/mm/mmap_test.cc"},
       {"mm/rmap.cc", "tests/mm/fork_test.cc"},
       {"mm/zap.cc", "tests/mm/truncate_test.cc"},
