@@ -19,6 +19,8 @@
 
 namespace bench {
 
+bool g_may_swap = false;
+
 void Pairs(benchmark::internal::Benchmark* benchmark, int pairs) {
   benchmark->Iterations(1)->UseManualTime()->Unit(benchmark::kMillisecond);
   benchmark->Repetitions(pairs)->ReportAggregatesOnly(true);

@@ -24,6 +24,9 @@
 
 namespace bench {
 
+// The program's --swap: whether benchmarks may make swap devices.
+extern bool g_may_swap;
+
 inline constexpr uint64_t kMiB = uint64_t{1} << 20;
 inline constexpr uint64_t kGiB = uint64_t{1} << 30;
 inline constexpr int kPairs = 7;

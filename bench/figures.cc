@@ -32,6 +32,8 @@ constexpr std::string_view kHostBound = "the host looks at each access, and note
 constexpr std::string_view kStatesBound =
     "a look at the page's bits and counts, and two requests of the host";
 constexpr std::string_view kExploreBound = "making and checking a machine for each interleaving";
+constexpr std::string_view kOracleBound =
+    "two switches between processes and a copy of their memory for each step";
 constexpr std::string_view kByDesign = "what is kept for each page, section or chunk";
 
 using enum Bound;
@@ -149,6 +151,8 @@ constexpr Figure kFigures[] = {
      kStatesBound},
     {"Exploration", "per_second", "interleavings explored on one core", "a second", kAtLeast, 50000, 200000,
      kExploreBound},
+    {"OracleRate", "per_second", "oracle: random steps on 64 pages, all compared after each, one core",
+     "a second", kAtLeast, 4000, 8000, kOracleBound},
     {"PageMetadata", "bytes", "metadata of a page", "bytes", kAtMost, 64, {}, kByDesign},
     {"AddedMemory/exclusive",
      "dump_mib",
@@ -301,6 +305,10 @@ constexpr const char* kHow = R"(
 - Added memory: the peak of the resident memory above what it was before, in a child process of its own; for
   a restore also less the restored machine itself (frames, `struct Page`, page tables). The limit is 64 MiB
   and 32 bytes for each saved page. 4 GiB: peak of resident memory and the image together.
+
+- Oracle: the calls of 20,000 random steps (up to four processes, three files and 64 pages, sequences of up to 300
+  steps with a machine and processes of their own) on the model and on the kernel, tool and processes on one core,
+  everything compared after each step.
 
 ## Caveats
 

@@ -8,8 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "bench/bench.h"
 #include "bench/figures.h"
-#include "bench/zram.h"
 
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);

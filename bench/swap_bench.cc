@@ -6,8 +6,8 @@
 
 #include "base/random.h"
 #include "bench/bench.h"
-#include "bench/zram.h"
 #include "ckpt/model_source.h"
+#include "live/zram.h"
 
 namespace bench {
 namespace {
@@ -85,7 +85,9 @@ void SwapCycle(benchmark::State& state) {
   constexpr uint64_t kBytes = 256 * kMiB;
   constexpr double kPages = static_cast<double>(kBytes / mm::kPageSize);
   const OneCore core;
-  base::Result<std::optional<Zram>> zram = Zram::Make(2 * kBytes);
+  const base::Result<live::Zram> zram =
+      g_may_swap ? live::Zram::Make(2 * kBytes)
+                 : base::Fail(base::Code::kUnsupported, "not asked for: --swap lets it make a swap device");
   for (auto _ : state) {
     const Cycle ours = OursCycle(kBytes);
     state.SetIterationTime(ours.out + ours.in);

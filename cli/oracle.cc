@@ -26,6 +26,7 @@ struct OracleCommand {
   std::string scratch;
   std::string save;
   bool old_interfaces = false;
+  bool swap = false;
   bool json = false;
   bool quiet = false;
   nlohmann::ordered_json results = nlohmann::ordered_json::array();
@@ -66,8 +67,7 @@ int Report(OracleCommand& command, const Oracle& oracle, const std::string& path
   } else if (!ran && oracle.known() != nullptr) {
     const std::string id(oracle.known()->id);
     result["known_difference"] = id;
-    PrintNotice(base::Format("%s: known difference %s (%s): what comes behind it was not compared",
-                             ran.error().what.c_str(), id.c_str(),
+    PrintNotice(base::Format("%s (%s): what comes behind it was not compared", ran.error().what.c_str(),
                              std::string(oracle.known()->reason).c_str()));
   } else if (!ran) {
     return PrintError(ran.error());
@@ -112,6 +112,7 @@ int RunRandom(OracleCommand& command, Oracle& oracle) {
   options.seed = command.seed.value_or(std::random_device{}());
   options.time = std::chrono::minutes(command.minutes.value_or(0));
   options.stop = &g_stop;
+  options.pageout = command.swap;
   const auto seed = static_cast<unsigned long long>(options.seed);
   const std::string path = command.save.empty() ? base::Format("oracle-%llu.textproto", seed) : command.save;
   if (const auto place = image::OutputFile::Check(path); !place)
@@ -150,6 +151,10 @@ int RunRandom(OracleCommand& command, Oracle& oracle) {
                              base::Printable(path).c_str()));
   }
   command.results.push_back(std::move(result));
+  if (g_stop && code == kExitGood) {
+    return PrintError({base::Code::kInterrupted,
+                       base::Format("random steps, seed %llu: interrupted; no difference so far", seed)});
+  }
   return code;
 }
 
@@ -164,6 +169,7 @@ int RunOracle(OracleCommand& command) {
   live::OracleOptions options;
   options.every = command.every.value_or(1);
   options.real.scratch = command.scratch;
+  options.real.swap = command.swap;
   if (command.old_interfaces) {
     options.real.pagemap = live::Pagemap::Interface::kEntries;
     options.real.maps = live::Maps::Interface::kText;
@@ -201,6 +207,7 @@ void AddOracle(const Command& ckpt) {
   oracle.Text("--save", command->save, "Where the random steps that show a difference go");
   oracle.Flag("--old-interfaces", command->old_interfaces,
               "Use the interfaces of older kernels: /proc/PID/maps and pagemap as files");
+  oracle.Flag("--swap", command->swap, "As root: give the kernel a swap device meanwhile, and page out");
   oracle.Flag("--json", command->json, "Print the results as JSON");
   oracle.Flag("-q,--quiet", command->quiet, "Say nothing of what agrees");
   oracle.Does([command] { return RunOracle(*command); });

@@ -82,7 +82,8 @@ base::Result<bool> Comparer::CompareProcess(mm::Pid pid, const RealProcess& proc
   } else {
     for (const LiveVma& vma : vmas_) TRY_VOID(process.pagemap.Scan(vma.start, vma.end, &pages_));
   }
-  if (!TRY(ComparePages(mm, process)) || !TRY(CompareModified(mm, process.pagemap.interface()))) return false;
+  if (!TRY(ComparePages(mm, process, depth)) || !TRY(CompareModified(mm, process.pagemap.interface())))
+    return false;
   return depth == Depth::kTouched || TRY(CompareAll(mm, process));
 }
 
@@ -213,11 +214,17 @@ base::Result<void> Comparer::ReadMemory(const RealProcess& process, uint64_t sta
   return base::FailErrno(got < 0 ? errno : EIO, "read memory at %#llx", Number(start));
 }
 
-base::Result<bool> Comparer::ComparePages(mm::MmStruct& mm, const RealProcess& process) {
+base::Result<bool> Comparer::ComparePages(mm::MmStruct& mm, const RealProcess& process, Depth depth) {
   for (size_t i = 0; i < pages_.size(); ++i) {
+    // Looking at a page that is in swap would bring it in.
+    const auto is_read = [&](const PageRegion& region) {
+      return depth == Depth::kEverything || (region.categories & kPageIsSwapped) == 0;
+    };
+    if (!is_read(pages_[i])) continue;
     const uint64_t start = pages_[i].start;
     uint64_t end = pages_[i].end;
-    while (i + 1 < pages_.size() && pages_[i + 1].start == end) end = pages_[++i].end;
+    while (i + 1 < pages_.size() && pages_[i + 1].start == end && is_read(pages_[i + 1]))
+      end = pages_[++i].end;
     for (uint64_t at = start; at < end;) {
       const size_t length = std::min<uint64_t>(end - at, kPiece);
       TRY_VOID(ReadMemory(process, at, length));

@@ -57,7 +57,7 @@ class Comparer {
   Areas AreasOfModel(const mm::MmStruct& mm, Flags flags) const;
   Areas AreasOfKernel(const mm::MmStruct& mm);
   uint64_t FileOf(const mm::MmStruct& mm, const LiveVma& vma);
-  base::Result<bool> ComparePages(mm::MmStruct& mm, const RealProcess& process);
+  base::Result<bool> ComparePages(mm::MmStruct& mm, const RealProcess& process, Depth depth);
   base::Result<bool> CompareModified(mm::MmStruct& mm, Pagemap::Interface interface);
   base::Result<bool> IsZero(mm::MmStruct& mm, uint64_t addr);
   base::Result<bool> CompareAll(mm::MmStruct& mm, const RealProcess& process);

@@ -101,6 +101,33 @@ bool RemapFilePagesMapsAnew(const Situation& s) {
   return locks || (vma->flags & mm::VM_DONTCOPY) != 0;
 }
 
+// Of the vma that an access may have made grow.
+bool IsAtAStack(const Situation& s) {
+  const mm::Vma* vma = s.process.mm->find_vma(s.call.args[0]);
+  while (vma != nullptr && vma->start < s.call.args[0] + s.call.args[1] &&
+         (vma->flags & mm::VM_GROWSDOWN) == 0)
+    vma = s.process.mm->find_vma(vma->end);
+  return vma != nullptr && (vma->flags & mm::VM_GROWSDOWN) != 0;
+}
+
+bool StackGuardGap(const Situation& s) {
+  const bool access = s.call.op == Op::kLoad || s.call.op == Op::kStore || s.call.op == Op::kTouch ||
+                      s.call.op == Op::kGetUserPages;
+  if (!access || !IsAtAStack(s)) return false;
+  if (s.call.answer != s.kernel) return true;
+  if (s.kernel.ok()) return false;
+  // The stack grows before the access is found not to be allowed.
+  const uint64_t at = s.call.op == Op::kGetUserPages ? s.call.args[0] : s.kernel.value;
+  const std::vector<LiveVma> vmas = s.kernel_vmas();
+  const bool in_kernel =
+      std::ranges::any_of(vmas, [&](const LiveVma& vma) { return vma.start <= at && at < vma.end; });
+  return in_kernel != (s.process.mm->vma_at(at) != nullptr);
+}
+
+bool GetUserPagesOfAStack(const Situation& s) {
+  return s.call.op == Op::kGetUserPages && s.call.answer.ok() && s.kernel.err == EFAULT && IsAtAStack(s);
+}
+
 bool TouchesAWrittenTail(const Situation& s) { return s.tail_touched; }
 
 bool IsBehindTheEnd(const mm::Vma& vma, uint64_t addr) {
@@ -147,6 +174,15 @@ constexpr KnownDifference kKnown[] = {
     {"remap_file_pages_maps_anew",
      "since 4.0 remap_file_pages is an mmap: the range forgets MADV_DONTFORK, and MCL_FUTURE locks it", 4000,
      RemapFilePagesMapsAnew},
+    {"get_user_pages_of_a_stack",
+     "since 6.5 a stack grows for its own process, and for what reads /proc/PID/mem, but not for "
+     "process_vm_readv",
+     6005, GetUserPagesOfAStack},
+    {"stack_guard_gap",
+     "2.6.34 leaves a page between a stack that grows and what lies below; since 4.12 it is 1 MiB, but "
+     "nothing where no "
+     "access is allowed",
+     4012, StackGuardGap},
     {"behind_the_end_of_a_file",
      "what a shared mapping stored behind the end of the file becomes zero when the page is written back, "
      "which a "

@@ -31,6 +31,10 @@ bool MayChangeFlags(Call::Op op) {
   }
 }
 
+std::unexpected<base::Error> KnownError(const KnownDifference& known) {
+  return base::Fail(base::Code::kExpectation, "known difference %s", std::string(known.id).c_str());
+}
+
 constexpr const char* kNoneDiffers = "the model and the kernel differ";
 
 }  // namespace
@@ -125,7 +129,7 @@ base::Result<void> Oracle::Answered(mm::Pid pid, const Call& call, const Answer&
   };
   const bool tail_touched = call.file != nullptr && TouchesTail(call);
   known_ = process == nullptr ? nullptr : FindKnownDifference({*process, call, kernel, tail_touched, vmas});
-  if (known_ != nullptr) return base::Fail(base::Code::kExpectation, "a known difference");
+  if (known_ != nullptr) return KnownError(*known_);
   if (call.answer != kernel) return differ(AnswerText(call.answer), AnswerText(kernel));
   if (!kernel.ok() || bytes.empty()) return {};
   const size_t length = std::min(bytes.size(), call.op == Call::Op::kPread ? kernel.value : call.args[1]);
@@ -135,7 +139,7 @@ base::Result<void> Oracle::Answered(mm::Pid pid, const Call& call, const Answer&
   const auto at = static_cast<unsigned long long>(model - call.bytes.begin());
   const mm::Vma* vma = call.op == Call::Op::kPread ? nullptr : process->mm->vma_at(call.args[0] + at);
   known_ = vma == nullptr ? nullptr : FindKnownDifference(*vma, call.args[0] + at);
-  if (known_ != nullptr) return base::Fail(base::Code::kExpectation, "a known difference");
+  if (known_ != nullptr) return KnownError(*known_);
   return differ(base::Format("byte %#llx is %02x", at, std::to_integer<unsigned>(*model)),
                 base::Format("byte %#llx is %02x", at, std::to_integer<unsigned>(*real)));
 }
@@ -168,7 +172,7 @@ base::Result<void> Oracle::Compare(Depth depth, const std::string& where) {
   flags_changed_ = false;
   if (!*differs) return {};
   known_ = (*differs)->known;
-  if (known_ != nullptr) return base::Fail(base::Code::kExpectation, "%s", where.c_str());
+  if (known_ != nullptr) return std::unexpected(KnownError(*known_).error().In(where));
   difference_ = **differs;
   difference_->where = where;
   return base::Fail(base::Code::kExpectation, "%s: %s", where.c_str(), kNoneDiffers);

@@ -19,6 +19,7 @@ struct RandomOptions {
   uint64_t steps = 0;            // in all; 0: no end
   uint64_t seed = 1;             // the first sequence's; the others follow from it
   std::chrono::seconds time{0};  // 0: no end
+  bool pageout = false;          // MADV_PAGEOUT too: of use where there is swap
   bool shrink = true;            // a difference to the fewest steps that show it
   const std::atomic<bool>* stop = nullptr;
   std::function<void(uint64_t steps)> progress = nullptr;

@@ -16,6 +16,9 @@ using ckpt_pb::Step;
 constexpr uint64_t kArenaEnd = RandomSteps::kArenaStart + RandomSteps::kArenaPages * kPageSize;
 constexpr size_t kProcessesMax = 4;
 constexpr uint64_t kFilePagesMax = 8;
+// Stacks end there, further from all else than they may grow.
+constexpr uint64_t kStackTop = kArenaEnd + (uint64_t{64} << 20);
+constexpr uint64_t kStackPagesMax = 16;
 
 std::string Hex(uint64_t value) { return base::Format("%#llx", static_cast<unsigned long long>(value)); }
 
@@ -26,12 +29,12 @@ void SetRange(Op& op, uint64_t addr, uint64_t length) {
 }
 
 // How often a kind comes up when it is not switched off, in the order of RandomSteps::Kind.
-constexpr unsigned kUsual[] = {12, 4, 10, 6,  8,  8,  6, 5, 2, 2, 3, 3, 3, 1, 2,
-                               4,  1, 3,  10, 30, 10, 3, 2, 5, 6, 4, 1, 1, 2, 1};
+constexpr unsigned kUsual[] = {12, 1, 4,  10, 6,  8, 8, 6, 5, 2, 2, 3, 3, 3, 1, 2, 4,
+                               1,  3, 10, 30, 10, 3, 2, 5, 6, 4, 1, 1, 2, 1, 1, 1};
 
 }  // namespace
 
-RandomSteps::RandomSteps(uint64_t seed) : random_(seed) {
+RandomSteps::RandomSteps(uint64_t seed, bool pageout) : random_(seed), pageout_(pageout) {
   static_assert(std::size(kUsual) == static_cast<size_t>(Kind::kKinds));
   workload_.set_name("random");
   workload_.set_seed(seed);
@@ -39,15 +42,7 @@ RandomSteps::RandomSteps(uint64_t seed) : random_(seed) {
   workload_.mutable_machine()->set_swap("4MiB");
   const uint64_t files = random_.Below(4);
   for (uint64_t i = 0; i < files; ++i) {
-    ckpt_pb::Workload::File& file = *workload_.add_file();
-    file.set_name("f" + std::to_string(i));
-    uint64_t size = random_.Below(kFilePagesMax + 1) * kPageSize;
-    if (OneIn(2)) size += random_.Below(3) == 0 ? 1 : random_.Below(kPageSize);
-    file.set_size(std::to_string(size));
-    if (size > 0 && !OneIn(4)) {
-      file.set_generator("counter");
-      file.set_seed(i + 1);
-    }
+    MakeFile(*workload_.add_file());
   }
   names_.emplace_back(workload::kDefaultProcess);
   for (size_t kind = 0; kind < std::size(kUsual); ++kind) {
@@ -55,6 +50,18 @@ RandomSteps::RandomSteps(uint64_t seed) : random_(seed) {
     weights_.push_back(off ? 0 : kUsual[kind] * static_cast<unsigned>(1 + random_.Below(4)));
     weight_sum_ += weights_.back();
   }
+}
+
+void RandomSteps::MakeFile(ckpt_pb::Workload::File& file) {
+  file.set_name("f" + std::to_string(files_.size()));
+  uint64_t size = random_.Below(kFilePagesMax + 1) * kPageSize;
+  if (OneIn(2)) size += random_.Below(3) == 0 ? 1 : random_.Below(kPageSize);
+  file.set_size(std::to_string(size));
+  if (size > 0 && !OneIn(4)) {
+    file.set_generator("counter");
+    file.set_seed(files_.size() + 1);
+  }
+  files_.push_back(file.name());
 }
 
 RandomSteps::Kind RandomSteps::PickKind() {
@@ -125,8 +132,10 @@ RandomSteps::Place RandomSteps::PickBytes() {
 }
 
 std::string RandomSteps::PickFile() {
-  const int files = workload_.file_size();
-  return workload_.file(static_cast<int>(random_.Below(static_cast<uint64_t>(files)))).name();
+  std::vector<std::string> there;
+  std::ranges::copy_if(files_, std::back_inserter(there),
+                       [&](const std::string& name) { return machine_->find_file(name) != nullptr; });
+  return there.empty() ? std::string() : there[random_.Below(there.size())];
 }
 
 // A size, or an offset: around where the file ends, and at ends of pages.
@@ -172,18 +181,24 @@ void RandomSteps::MakeFill(ckpt_pb::Fill& fill) {
 void RandomSteps::MakeMap(Step::Map& op, Kind kind) {
   op.set_region("r");
   const uint64_t pages = PickPages();
-  const bool of_file =
-      (kind == Kind::kMapFilePrivate || kind == Kind::kMapFileShared) && workload_.file_size() > 0;
+  const bool of_file = kind == Kind::kMapFilePrivate || kind == Kind::kMapFileShared;
+  const std::string file = of_file ? PickFile() : "";
   op.set_length(Hex(pages * kPageSize - (OneIn(8) ? Pick(1, kPageSize - 1) : 0)));
-  if (!OneIn(12)) {
+  if (kind == Kind::kMapStack) {
+    const uint64_t size = std::min(pages, kStackPagesMax / 2) * kPageSize;
+    op.set_length(Hex(size));
+    op.set_addr(Hex(kStackTop - random_.Below(kStackPagesMax / 2) * kPageSize - size));
+    op.set_fixed(true);
+    op.set_growsdown(true);
+  } else if (!OneIn(12)) {
     uint64_t page = PickPage();
     if (page < kArenaStart || page + pages * kPageSize > kArenaEnd)
       page = kArenaStart + random_.Below(kArenaPages - pages) * kPageSize;
     op.set_addr(Hex(page));
     op.set_fixed(true);
   }
-  if (of_file) {
-    op.set_file(PickFile());
+  if (!file.empty()) {
+    op.set_file(file);
     if (OneIn(2)) op.set_offset(Hex(random_.Below(kFilePagesMax + 1) * kPageSize));
   }
   op.set_prot(PickProt());
@@ -227,6 +242,7 @@ void RandomSteps::MakeMemoryStep(Kind kind, Step& step) {
       constexpr Step::Madvise::Advice kAdvices[] = {Step::Madvise::NORMAL, Step::Madvise::DONTFORK,
                                                     Step::Madvise::DONTFORK, Step::Madvise::DOFORK};
       step.mutable_madvise()->set_advice(kAdvices[random_.Below(std::size(kAdvices))]);
+      if (pageout_ && !OneIn(3)) step.mutable_madvise()->set_advice(Step::Madvise::PAGEOUT);
       return range(*step.mutable_madvise());
     }
     case Kind::kMsync:
@@ -308,8 +324,9 @@ void RandomSteps::MakeAccess(Kind kind, Step& step) {
 }
 
 void RandomSteps::MakeFileStep(Kind kind, Step& step) {
-  if (workload_.file_size() == 0) return MakeAccess(Kind::kStore, step);
+  if (kind == Kind::kCreate) return MakeFile(*step.mutable_create()->mutable_file());
   const std::string name = PickFile();
+  if (name.empty()) return MakeAccess(Kind::kStore, step);
   const mm::FilePtr file = machine_->find_file(name);
   const std::string offset = Hex(PickSize(*file));
   const std::string length = Hex(OneIn(3) ? Pick(1, 3) * kPageSize : Pick(1, 600));
@@ -333,6 +350,7 @@ void RandomSteps::MakeFileStep(Kind kind, Step& step) {
       step.mutable_punch_hole()->set_offset(offset);
       step.mutable_punch_hole()->set_length(length);
       return;
+    case Kind::kUnlink: step.mutable_unlink()->set_file(name); return;
     default: step.mutable_fsync()->set_file(name);
   }
 }
@@ -356,6 +374,7 @@ Step RandomSteps::Next(workload::Executor& executor) {
   if (tail_written_ && (kind == Kind::kFsync || kind == Kind::kReclaim)) kind = Kind::kStore;
   switch (kind) {
     case Kind::kMapAnon:
+    case Kind::kMapStack:
     case Kind::kMapShared:
     case Kind::kMapFilePrivate:
     case Kind::kMapFileShared: MakeMap(*step.mutable_map(), kind); break;
@@ -370,8 +389,11 @@ Step RandomSteps::Next(workload::Executor& executor) {
     case Kind::kWrite:
     case Kind::kTruncate:
     case Kind::kPunchHole:
-    case Kind::kFsync: MakeFileStep(kind, step); break;
+    case Kind::kFsync:
+    case Kind::kCreate:
+    case Kind::kUnlink: MakeFileStep(kind, step); break;
     case Kind::kRlimit:
+      if (OneIn(4)) step.mutable_rlimit()->set_stack(Hex(Pick(1, kStackPagesMax) * kPageSize));
       step.mutable_rlimit()->set_fsize(OneIn(2) ? "unlimited"
                                                 : Hex(random_.Below(kFilePagesMax * kPageSize)));
       break;

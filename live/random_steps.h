@@ -22,7 +22,8 @@ class RandomSteps {
   static constexpr uint64_t kArenaStart = 0x10000000;
   static constexpr uint64_t kArenaPages = 64;
 
-  explicit RandomSteps(uint64_t seed);
+  // `pageout`: with MADV_PAGEOUT too.
+  RandomSteps(uint64_t seed, bool pageout);
 
   // The machine, its files and its process.
   const ckpt_pb::Workload& workload() const { return workload_; }
@@ -32,6 +33,7 @@ class RandomSteps {
  private:
   enum class Kind : uint8_t {
     kMapAnon,
+    kMapStack,
     kMapShared,
     kMapFilePrivate,
     kMapFileShared,
@@ -61,6 +63,8 @@ class RandomSteps {
     kRlimit,
     kReclaim,
     kDropCaches,
+    kCreate,
+    kUnlink,
     kKinds
   };
   struct Place {
@@ -78,9 +82,10 @@ class RandomSteps {
   Place PickRange();
   Place PickBytes();
   uint64_t PickSize(const mm::File& file);
-  std::string PickFile();
+  std::string PickFile();  // empty: there is none
   std::string PickProt();
 
+  void MakeFile(ckpt_pb::Workload::File& file);
   void MakeMap(ckpt_pb::Step::Map& op, Kind kind);
   void MakeRemap(ckpt_pb::Step::Remap& op);
   void MakeMemoryStep(Kind kind, ckpt_pb::Step& step);
@@ -94,7 +99,9 @@ class RandomSteps {
   ckpt_pb::Workload workload_;
   std::vector<unsigned> weights_;  // by kind; 0: switched off
   uint64_t weight_sum_ = 0;
+  bool pageout_;
   std::vector<std::string> names_;  // of processes that were ever made
+  std::vector<std::string> files_;  // the same
   uint64_t last_page_ = kArenaStart;
   const mm::Process* process_ = nullptr;  // of the step that is being made
   const mm::Machine* machine_ = nullptr;

@@ -26,6 +26,7 @@ using workload::Answer;
 using workload::Call;
 
 constexpr size_t kWordBytes = 8;
+constexpr uint64_t kSwapBytes = uint64_t{256} << 20;
 constexpr uint64_t kLargeMapping = uint64_t{1} << 30;
 
 // The answer of a request, as the model gives its own.
@@ -93,6 +94,7 @@ base::Result<std::unique_ptr<RealMachine>> RealMachine::Create(RealOptions optio
   std::unique_ptr<RealMachine> real(new RealMachine(std::move(options), std::move(answered)));
   if (real->options_.scratch.empty()) real->options_.scratch = DefaultScratch();
   real->wanted_.resize(agent::kDataBytes);
+  if (real->options_.swap) real->swap_.emplace(TRY(Zram::Make(kSwapBytes)));
   real->agents_ = TRY(Agents::Create(real->options_.limit));
   return real;
 }

@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@
 #include "live/agents.h"
 #include "live/maps.h"
 #include "live/pagemap.h"
+#include "live/zram.h"
 #include "mm/machine.h"
 #include "workload/calls.h"
 
@@ -33,6 +35,7 @@ struct RealProcess {
 struct RealOptions {
   std::string scratch;  // folder of the files, which have no name in it; empty: DefaultScratch()
   std::chrono::milliseconds limit{10'000};  // for what one process is asked at a time
+  bool swap = false;                        // as root: the kernel gets swap of its own (zram.h)
   Pagemap::Interface pagemap = Pagemap::Supported();
   Maps::Interface maps = Maps::Supported();
 };
@@ -100,6 +103,7 @@ class RealMachine {
 
   RealOptions options_;
   AnsweredFn answered_;
+  std::optional<Zram> swap_;  // until the processes are gone
   std::unique_ptr<Agents> agents_;
   std::string scratch_;
   mm::Machine* machine_ = nullptr;

@@ -180,8 +180,20 @@ DirtyRun next_dirty_run(Vma& vma, Vaddr addr, Vaddr end, uint64_t pages_max, Cut
   return run;
 }
 
-SysResult<std::vector<Pfn>> get_user_pages(MmStruct& mm, Vaddr addr, uint64_t count, Write write,
-                                           Force force) {
+namespace {
+
+// find_extend_vma: the vma that holds `addr`, or a stack that grows down to it.
+Vma* FindExtendVma(MmStruct& mm, Vaddr addr, uint64_t stack_limit) {
+  Vma* vma = mm.find_vma(addr);
+  if (vma == nullptr || vma->start <= addr) return vma;
+  if ((vma->flags & VM_GROWSDOWN) == 0 || !expand_stack(*vma, addr, stack_limit)) return nullptr;
+  return vma;
+}
+
+}  // namespace
+
+SysResult<std::vector<Pfn>> get_user_pages(MmStruct& mm, Vaddr addr, uint64_t count, Write write, Force force,
+                                           uint64_t stack_limit) {
   Machine& machine = mm.machine;
   std::vector<Pfn> pages;
   const auto stop = [&](int err) -> SysResult<std::vector<Pfn>> {
@@ -190,7 +202,7 @@ SysResult<std::vector<Pfn>> get_user_pages(MmStruct& mm, Vaddr addr, uint64_t co
   };
   addr = base::PageAlignDown(addr);
   for (uint64_t i = 0; i < count; ++i, addr += kPageSize) {
-    Vma* vma = mm.vma_at(addr);
+    Vma* vma = FindExtendVma(mm, addr, stack_limit);
     if (vma == nullptr || (vma->flags & (VM_IO | VM_PFNMAP)) != 0) return stop(EFAULT);
     uint64_t wanted = write == Write::kYes ? VM_WRITE | VM_MAYWRITE : VM_READ | VM_MAYREAD;
     wanted &= force == Force::kYes ? VM_MAYREAD | VM_MAYWRITE : VM_READ | VM_WRITE;

@@ -59,12 +59,15 @@ bool page_is_modified(const Vma& vma, Pte pte);
 // even anonymous ones, the file's for file pages, nullptr for other anonymous pages.
 const Mapping* page_mapping(const Machine& machine, const Page& page);
 
+// RLIMIT_STACK of who asks for the pages of another process.
+inline constexpr uint64_t kStackLimit = uint64_t{8} << 20;
 // get_user_pages: faults in `count` pages from `addr` on and takes a reference on each; a pin that
 // unpin_user_pages gives back. Stops at the first that cannot be had and answers those before it;
 // an error only if there are none: EFAULT or ENOMEM. Who writes into a page calls set_page_dirty before it is
 // given back: a forced write leaves no other trace where the dirty bit is the page's.
-SysResult<std::vector<Pfn>> get_user_pages(MmStruct& mm, Vaddr addr, uint64_t count, Write write,
-                                           Force force);
+// A stack grows down to `addr`, as for a fault (find_extend_vma).
+SysResult<std::vector<Pfn>> get_user_pages(MmStruct& mm, Vaddr addr, uint64_t count, Write write, Force force,
+                                           uint64_t stack_limit = kStackLimit);
 void unpin_user_pages(Machine& machine, std::vector<Pfn>& pages);
 
 }  // namespace mm
