@@ -18,7 +18,7 @@ void OracleRate(benchmark::State& state) {
   for (auto _ : state) {
     live::RandomReport report;
     const double seconds =
-        Seconds([&] { report = Must(live::RunRandom(*oracle, {.steps = kSteps, .seed = ++seed})); });
+        WallSeconds([&] { report = Must(live::RunRandom(*oracle, {.steps = kSteps, .seed = ++seed})); });
     CHECK(!report.difference);
     state.SetIterationTime(seconds);
     state.counters["per_second"] = static_cast<double>(report.steps) / seconds;

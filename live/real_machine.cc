@@ -118,10 +118,13 @@ base::Result<void> RealMachine::Begin(mm::Machine& machine) {
 
 base::Result<void> RealMachine::Adopt(mm::Pid pid, std::unique_ptr<Agent> agent) {
   const pid_t real = agent->pid();
-  RealProcess process{.agent = std::move(agent),
-                      .maps = TRY(Maps::Open(real, options_.maps)),
-                      .pagemap = TRY(Pagemap::Open(real, options_.pagemap)),
-                      .memory = TRY(OpenMemory(real))};
+  auto maps = Maps::Open(real, options_.maps);
+  if (!maps) return std::unexpected(maps.error());
+  auto pagemap = Pagemap::Open(real, options_.pagemap);
+  if (!pagemap) return std::unexpected(pagemap.error());
+  auto memory = OpenMemory(real);
+  if (!memory) return std::unexpected(memory.error());
+  RealProcess process{std::move(agent), *std::move(maps), *std::move(pagemap), *std::move(memory)};
   processes_.insert_or_assign(pid, std::move(process));
   return {};
 }
