@@ -85,6 +85,7 @@ base::Result<void> RunScript(Oracle& oracle, const workload::Script& script) {
   workload::Options options = progress.Options("");
   options.observer = &oracle;
   options.cpus = 1;
+  oracle.Clear();
   auto executor = TRY(workload::Executor::Start(script, options));
   progress.Watch(*executor);
   TRY_VOID(oracle.Begin(executor->machine()));
@@ -142,9 +143,9 @@ int RunRandom(OracleCommand& command, Oracle& oracle) {
     code = kExitNo;
     const auto written = SaveText(path, live::FoundText(report->workload, *report->difference));
     result["difference"] = DifferenceJson(*report->difference);
-    result["saved"] = path;
     if (!command.json) PrintText(DifferenceText(*report->difference));
     if (!written) code = PrintError(written.error());
+    if (written) result["saved"] = path;
     if (written && !command.json)
       PrintText(base::Format("%s that show it: %s\n",
                              Count(static_cast<uint64_t>(report->workload.step_size()), "step").c_str(),
@@ -168,6 +169,7 @@ int RunOracle(OracleCommand& command) {
     return PrintError({base::Code::kInvalid, "--seed and --save go with --random or --minutes"});
   live::OracleOptions options;
   options.every = command.every.value_or(1);
+  options.stop = &g_stop;
   options.real.scratch = command.scratch;
   options.real.swap = command.swap;
   if (command.old_interfaces) {
@@ -187,6 +189,7 @@ int RunOracle(OracleCommand& command) {
     if (g_stop) break;
   }
   if (command.json) PrintJson(command.results);
+  if (const auto closed = (*oracle)->Close(); !closed) worst = PrintError(closed.error());
   return worst;
 }
 

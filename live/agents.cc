@@ -5,10 +5,12 @@
 #include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <csignal>
@@ -43,10 +45,20 @@ void WakeAgent(Channel& channel) {
   syscall(SYS_futex, &channel.turn, FUTEX_WAKE, 1, nullptr, nullptr, 0);
 }
 
+// As far as one may without privileges.
+void RaiseLimit(__rlimit_resource resource) {
+  rlimit limit;
+  if (getrlimit(resource, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)setrlimit(resource, &limit);
+}
+
 // In the child: only calls that are safe there.
 [[noreturn]] void ExecAgent(int program, int channels) {
   personality(ADDR_NO_RANDOMIZE);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  setpgid(0, 0);  // Ctrl-C at a terminal is for the tool
+  for (const auto resource : {RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NOFILE}) RaiseLimit(resource);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -69,13 +81,17 @@ void WakeAgent(Channel& channel) {
 
 // ---- one ----
 
-Agent::~Agent() {
-  if (pid_ > 0) {
-    kill(pid_, SIGKILL);
-    while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-    }
+void Agent::Kill() {
+  if (pid_ == 0) return;
+  kill(pid_, SIGKILL);
+  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
   }
-  agents_.Release(number_, channel_);
+  pid_ = 0;
+}
+
+Agent::~Agent() {
+  Kill();
+  if (!lost_) agents_.Release(number_, channel_);
 }
 
 uint64_t Agent::DataAddress(size_t offset) const {
@@ -84,7 +100,13 @@ uint64_t Agent::DataAddress(size_t offset) const {
 
 bool Agent::HasDied(std::string* how) {
   int status = 0;
-  if (waitpid(pid_, &status, WNOHANG) != pid_) return false;
+  const pid_t waited = waitpid(pid_, &status, WNOHANG);
+  if (waited < 0 && errno == ECHILD) {  // reaped by who ignores SIGCHLD
+    *how = "ended";
+    pid_ = 0;
+    return true;
+  }
+  if (waited != pid_) return false;
   *how = WIFSIGNALED(status)
              ? base::Format("died of signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)))
              : base::Format("ended with code %d", WEXITSTATUS(status));
@@ -101,6 +123,7 @@ base::Result<void> Agent::Wait() {
     std::string how;
     if (HasDied(&how)) return base::Fail(base::Code::kExpectation, "the process %s", how.c_str());
     if (std::chrono::steady_clock::now() < end) continue;
+    Kill();
     return base::Fail(base::Code::kExpectation, "the process did not come to an end in %lld ms",
                       static_cast<long long>(agents_.limit().count()));
   }
@@ -108,7 +131,8 @@ base::Result<void> Agent::Wait() {
 }
 
 base::Result<void> Agent::Run(uint32_t count) {
-  CHECK(count <= agent::kRequestsMax && pid_ > 0);
+  CHECK(count <= agent::kRequestsMax);
+  if (pid_ == 0) return base::Fail(base::Code::kExpectation, "the process is gone");
   channel_->count = count;
   WakeAgent(*channel_);
   return Wait();
@@ -142,11 +166,18 @@ Agents::~Agents() {
 }
 
 base::Result<void> Agents::Start() {
+  RaiseLimit(RLIMIT_NOFILE);
   channels_ = base::Fd(memfd_create("ckpt-oracle", MFD_CLOEXEC));
-  const base::Fd program(memfd_create("ckpt-oracle-agent", MFD_CLOEXEC));
-  if (!channels_.is_open() || !program.is_open()) return base::FailErrno(errno, "make a memory file");
+  if (!channels_.is_open()) return base::FailErrno(errno, "make a memory file");
   if (ftruncate(channels_.get(), static_cast<off_t>(agent::kChannelsMax * agent::kChannelStride)) != 0)
     return base::FailErrno(errno, "make the oracle's channels");
+  return StartFirst();
+}
+
+base::Result<void> Agents::StartFirst() {
+  first_.reset();
+  const base::Fd program(memfd_create("ckpt-oracle-agent", MFD_CLOEXEC));
+  if (!program.is_open()) return base::FailErrno(errno, "make a memory file");
   TRY_VOID(WriteAll(program.get(), ckpt_agent_image,
                     static_cast<size_t>(ckpt_agent_image_end - ckpt_agent_image)));
   first_ = TRY(NewAgent());
@@ -156,17 +187,26 @@ base::Result<void> Agents::Start() {
   first_->pid_ = pid;
   // Its first answer: that it is there.
   const auto started = first_->Run(0);
-  if (!started) return std::unexpected(started.error().In("start the oracle's process"));
-  return {};
+  if (started) return {};
+  return base::Fail(base::Code::kIo, "start the oracle's first process: %s", started.error().what.c_str());
+}
+
+base::Result<std::unique_ptr<Agent>> Agents::Spawn() {
+  if (first_->pid() == 0) TRY_VOID(StartFirst());
+  auto spawned = Fork(*first_, Request::kFork);
+  if (spawned || spawned.error().code != base::Code::kExpectation) return spawned;
+  return base::Fail(base::Code::kIo, "make a process of the oracle: %s", spawned.error().what.c_str());
 }
 
 base::Result<std::unique_ptr<Agent>> Agents::NewAgent() {
   uint64_t number = used_;
   Channel* channel = nullptr;
+  // The first of all is told no number: it serves channel 0.
+  const auto zero = std::ranges::find(free_, uint64_t{0}, &std::pair<uint64_t, Channel*>::first);
+  if (zero != free_.end()) std::swap(*zero, free_.back());
   if (!free_.empty()) {
     std::tie(number, channel) = free_.back();
     free_.pop_back();
-    channel->turn = agent::kTool;
   } else {
     if (used_ == agent::kChannelsMax)
       return base::Fail(base::Code::kTooBig, "more than %llu processes at a time",
@@ -177,6 +217,8 @@ base::Result<std::unique_ptr<Agent>> Agents::NewAgent() {
     channel = static_cast<Channel*>(mapped);
     ++used_;
   }
+  channel->turn = agent::kTool;
+  channel->tool = getpid();
   return std::unique_ptr<Agent>(new Agent(*this, number, channel));
 }
 
@@ -188,10 +230,13 @@ base::Result<std::unique_ptr<Agent>> Agents::Fork(Agent& parent, Request::Op op)
   request.op = op;
   request.arg[0] = child->number_;
   request.arg[1] = stacks_++ % agent::kStacksMax;
-  TRY_VOID(parent.Run(1));
-  if (request.result < 0) {
-    return base::Fail(base::Code::kExpectation, "fork: %s", strerror(static_cast<int>(-request.result)));
+  if (const auto forked = parent.Run(1); !forked) {
+    child->lost_ = true;  // there may be a child of its own, with this channel
+    return std::unexpected(forked.error());
   }
+  // The model has its answer: memory and limits of this machine are none of a workload's.
+  if (request.result < 0)
+    return base::FailErrno(static_cast<int>(-request.result), "fork a process of the oracle");
   child->pid_ = static_cast<pid_t>(request.result);
   return child;
 }

@@ -44,10 +44,13 @@ class Agent {
   base::Result<void> Wait();
   bool HasDied(std::string* how);
 
+  void Kill();
+
   Agents& agents_;
   uint64_t number_;
   agent::Channel* channel_;
-  pid_t pid_ = 0;
+  pid_t pid_ = 0;      // 0: it is gone
+  bool lost_ = false;  // somebody else may have the channel
 };
 
 class Agents {
@@ -60,8 +63,8 @@ class Agents {
   Agents& operator=(const Agents&) = delete;
 
   // One with empty memory.
-  base::Result<std::unique_ptr<Agent>> Spawn() { return Fork(*first_, agent::Request::kFork); }
-  // fork or clone(CLONE_VM) by `parent`. kExpectation: the kernel refused; the words have its errno.
+  base::Result<std::unique_ptr<Agent>> Spawn();
+  // fork or clone(CLONE_VM) by `parent`. kExpectation: as Run; kIo: this machine has no room for it.
   base::Result<std::unique_ptr<Agent>> Fork(Agent& parent, agent::Request::Op op);
 
   std::chrono::milliseconds limit() const { return limit_; }
@@ -70,6 +73,7 @@ class Agents {
   friend class Agent;
   explicit Agents(std::chrono::milliseconds limit) : limit_(limit) {}
   base::Result<void> Start();
+  base::Result<void> StartFirst();
   base::Result<std::unique_ptr<Agent>> NewAgent();
   void Release(uint64_t number, agent::Channel* channel);
 

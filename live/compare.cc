@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <set>
 
 #include "base/units.h"
 #include "live/agent/protocol.h"
@@ -140,13 +141,9 @@ Comparer::Areas Comparer::AreasOfModel(const mm::MmStruct& mm, Flags flags) cons
     }
     // Today's kernel has a vma for each piece.
     for (mm::Vaddr at = vma->start; at < vma->end; at += kPageSize) {
-      const mm::Pte* pte = mm.pgtable.find(at);
-      mm::Pgoff index = mm::linear_page_index(*vma, at);
-      if (pte != nullptr && mm::pte_file(*pte)) index = mm::pte_to_pgoff(*pte);
-      if (pte != nullptr && mm::pte_present(*pte)) index = machine_.frames.at(mm::pte_pfn(*pte)).index;
       area.start = at;
       area.end = at + kPageSize;
-      area.offset = index * kPageSize;
+      area.offset = mm::file_index_at(*vma, at).value_or(0) * kPageSize;
       Append(areas, area);
     }
   }
@@ -197,7 +194,8 @@ base::Result<bool> Comparer::ComparePage(mm::MmStruct& mm, uint64_t addr, const 
   if (std::memcmp(model, kernel, kPageSize) == 0) return true;
   const auto at = static_cast<size_t>(std::mismatch(model, model + kPageSize, kernel).first - model);
   Differ(what, ByteText(model, at, addr), ByteText(kernel, at, addr));
-  difference_->known = FindKnownDifference(*vma, addr + at);
+  if (vma->file != nullptr && tails_.contains(vma->file->id()))
+    difference_->known = FindKnownDifference(*vma, addr + at);
   return false;
 }
 
@@ -302,6 +300,7 @@ base::Result<bool> Comparer::CompareAll(mm::MmStruct& mm, const RealProcess& pro
   for (const auto& [start, vma] : mm.vmas()) {
     if (vma->special != mm::Special::kNone) continue;
     const bool large = vma->pages() > kLargeVma;
+    TRY_VOID(CheckStop());
     for (uint64_t i = 0; i < (large ? kSample : vma->pages()); ++i) {
       const uint64_t page = large ? random_.Below(vma->pages()) : i;
       if (!TRY(compare(start + page * kPageSize))) return false;
@@ -321,6 +320,31 @@ base::Result<bool> Comparer::CompareFiles(Depth depth) {
   return true;
 }
 
+base::Result<void> Comparer::CheckStop() const {
+  if (stop_ == nullptr || !stop_->load(std::memory_order_relaxed)) return {};
+  return base::Fail(base::Code::kInterrupted, "interrupted");
+}
+
+// The pages of kPiece bytes from `at` on, as far as the file goes.
+base::Result<bool> Comparer::ComparePiece(const mm::File& file, int fd, uint64_t at) {
+  const std::string name = base::Format("file '%s'", base::Printable(file.name()).c_str());
+  mm::PageBytes buffer;
+  bytes_.resize(std::max(bytes_.size(), kPiece));
+  const ssize_t got = pread(fd, bytes_.data(), kPiece, static_cast<off_t>(at));
+  if (got <= 0) return base::FailErrno(got < 0 ? errno : EIO, "read %s", name.c_str());
+  for (size_t done = 0; done < static_cast<size_t>(got); done += kPageSize) {
+    const size_t length = std::min(static_cast<size_t>(got) - done, kPageSize);
+    const auto peeked = mm::peek_file_page(machine_, file, (at + done) / kPageSize, buffer);
+    if (!peeked) return base::FailErrno(peeked.error().err, "read the model's %s", name.c_str());
+    const std::byte* model = peeked->kind == mm::Peeked::Kind::kBytes ? peeked->bytes : kZeros.data();
+    const std::byte* kernel = bytes_.data() + done;
+    if (std::memcmp(model, kernel, length) == 0) continue;
+    const auto where = static_cast<size_t>(std::mismatch(model, model + length, kernel).first - model);
+    return Differ(name, ByteText(model, where, at + done), ByteText(kernel, where, at + done));
+  }
+  return true;
+}
+
 base::Result<bool> Comparer::CompareFile(const mm::File& file, int fd, Depth depth) {
   const std::string name = base::Format("file '%s'", base::Printable(file.name()).c_str());
   struct stat st;
@@ -330,26 +354,32 @@ base::Result<bool> Comparer::CompareFile(const mm::File& file, int fd, Depth dep
     return Differ(name + ": size", base::Format("%llu", Number(file.i_size)),
                   base::Format("%llu", Number(size)));
   if (size > kLargeFile && depth == Depth::kTouched) return true;
-  mm::PageBytes buffer;
-  bytes_.resize(std::max(bytes_.size(), kPiece));
-  for (uint64_t at = 0; at < size;) {
-    // What neither has is no page to look at.
-    const off_t data = lseek(fd, static_cast<off_t>(at), SEEK_DATA);
-    if (data < 0 && file.disk()->recipe().kind == mm::Recipe::Kind::kEmpty && file.mapping.pages.empty())
-      break;
-    const ssize_t got = pread(fd, bytes_.data(), kPiece, static_cast<off_t>(at));
-    if (got <= 0) return base::FailErrno(got < 0 ? errno : EIO, "read %s", name.c_str());
-    for (size_t done = 0; done < static_cast<size_t>(got); done += kPageSize) {
-      const size_t length = std::min(static_cast<size_t>(got) - done, kPageSize);
-      const auto peeked = mm::peek_file_page(machine_, file, (at + done) / kPageSize, buffer);
-      if (!peeked) return base::FailErrno(peeked.error().err, "read the model's %s", name.c_str());
-      const std::byte* model = peeked->kind == mm::Peeked::Kind::kBytes ? peeked->bytes : kZeros.data();
-      const std::byte* kernel = bytes_.data() + done;
-      if (std::memcmp(model, kernel, length) == 0) continue;
-      const auto where = static_cast<size_t>(std::mismatch(model, model + length, kernel).first - model);
-      return Differ(name, ByteText(model, where, at + done), ByteText(kernel, where, at + done));
+  // Of a large file that began as nothing, what either side has; where both have a hole there is nothing to
+  // see.
+  std::set<uint64_t> pieces;
+  const bool sparse = size > kLargeFile && file.disk()->recipe().kind == mm::Recipe::Kind::kEmpty;
+  if (sparse) {
+    const auto add = [&](mm::Pgoff first, uint64_t count, const std::byte*) {
+      for (uint64_t page = first; page < first + count; ++page) pieces.insert(page * kPageSize / kPiece);
+    };
+    for (const auto& [index, pfn] : file.mapping.pages) add(index, 1, nullptr);
+    const auto listed =
+        file.disk()->ForEachChanged([&](mm::Pgoff first, uint64_t count, const std::byte* bytes) {
+          if (bytes != nullptr) add(first, count, bytes);
+        });
+    if (!listed) return base::FailErrno(listed.error().err, "read the model's %s", name.c_str());
+  }
+  for (uint64_t at = 0; at < size; at += kPiece) {
+    TRY_VOID(CheckStop());
+    if (sparse) {
+      const off_t data = lseek(fd, static_cast<off_t>(at), SEEK_DATA);
+      const auto model = pieces.lower_bound(at / kPiece);
+      uint64_t next = data < 0 ? size : static_cast<uint64_t>(data) / kPiece * kPiece;
+      if (model != pieces.end()) next = std::min(next, *model * kPiece);
+      if (next >= size) break;
+      at = std::max(at, next);
     }
-    at += static_cast<uint64_t>(got);
+    if (!TRY(ComparePiece(file, fd, at))) return false;
   }
   return true;
 }

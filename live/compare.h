@@ -1,6 +1,7 @@
 // Compares the model with the real machine that did the same: vmas, bytes, modified pages, files.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -30,8 +31,11 @@ enum class Depth : uint8_t { kTouched, kEverything };
 
 class Comparer {
  public:
-  Comparer(mm::Machine& machine, const RealMachine& real, uint64_t seed)
-      : machine_(machine), real_(real), random_(seed) {}
+  // `tails`: files with bytes behind their end that a shared mapping wrote (known_differences.h). `stop`, if
+  // there is one, is looked at now and then: kInterrupted. All outlive the comparer.
+  Comparer(mm::Machine& machine, const RealMachine& real, const std::map<mm::FileId, uint64_t>& tails,
+           uint64_t seed, const std::atomic<bool>* stop)
+      : machine_(machine), real_(real), tails_(tails), random_(seed), stop_(stop) {}
 
   // `flags`: whether to look at the flags of vmas too, which costs more (Maps::ReadFlags). The first
   // difference found, or none; an Error where the kernel cannot be asked. Requires: all calls are done.
@@ -64,12 +68,17 @@ class Comparer {
   base::Result<bool> ComparePage(mm::MmStruct& mm, uint64_t addr, const std::byte* kernel);
   base::Result<void> ReadMemory(const RealProcess& process, uint64_t start, size_t length);
   base::Result<bool> CompareFiles(Depth depth);
+  // Files of more than 1 MiB only thoroughly.
   base::Result<bool> CompareFile(const mm::File& file, int fd, Depth depth);
+  base::Result<bool> ComparePiece(const mm::File& file, int fd, uint64_t at);
+  base::Result<void> CheckStop() const;
   bool Differ(std::string what, std::string model, std::string kernel);
 
   mm::Machine& machine_;
   const RealMachine& real_;
+  const std::map<mm::FileId, uint64_t>& tails_;
   base::Random random_;
+  const std::atomic<bool>* stop_;
   mm::Pid pid_ = 0;  // who is being compared
   std::optional<Difference> difference_;
   std::map<std::pair<uint64_t, uint64_t>, uint64_t> inodes_;  // (device, inode) to file of the model

@@ -1,12 +1,16 @@
 #include "live/known_differences.h"
 
 #include <sys/mman.h>
+#include <sys/utsname.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
+#include <optional>
 
 #include "base/units.h"
 #include "mm/follow_page.h"
+#include "mm/peek.h"
 
 namespace live {
 namespace {
@@ -39,8 +43,13 @@ bool MlockOverAHole(const Situation& s) {
 }
 
 // A page that mprotect made writable in a locked private mapping, and that is not the process's own yet.
+// Both did it, and differ in what is there now.
+bool BothOk(const Situation& s) { return s.call.answer.ok() && s.kernel.ok(); }
+
+// A page that mprotect made writable in a locked private mapping, and that is not the process's own yet.
 bool MprotectOfLocked(const Situation& s) {
-  if (s.call.op != Op::kMprotect || (s.call.args[2] & PROT_WRITE) == 0) return false;
+  if (s.call.op != Op::kMprotect || s.call.answer != s.kernel || (s.call.args[2] & PROT_WRITE) == 0)
+    return false;
   bool covered = false;
   ForEachVma(s.process, s.call.args[0], s.call.args[1], [&](mm::Vma& vma, uint64_t start, uint64_t end) {
     if ((vma.flags & mm::VM_LOCKED) == 0 || vma.is_shared()) return;
@@ -51,14 +60,23 @@ bool MprotectOfLocked(const Situation& s) {
 }
 
 bool MremapOfSeveralVmas(const Situation& s) {
-  return s.call.op == Op::kMremap && s.call.answer.err == EFAULT && s.kernel.ok() &&
-         (s.call.args[3] & MREMAP_FIXED) != 0 &&
-         base::PageAlignUp(s.call.args[1]) == base::PageAlignUp(s.call.args[2]);
+  if (s.call.op != Op::kMremap || s.call.answer.err != EFAULT || !s.kernel.ok()) return false;
+  if ((s.call.args[3] & MREMAP_FIXED) == 0 ||
+      base::PageAlignUp(s.call.args[1]) != base::PageAlignUp(s.call.args[2])) {
+    return false;
+  }
+  const mm::Vma* vma = s.process.mm->vma_at(s.call.args[0]);
+  return vma != nullptr && vma->end < s.call.args[0] + base::PageAlignUp(s.call.args[1]);
 }
 
 bool MremapOfNothingOverItself(const Situation& s) {
-  return s.call.op == Op::kMremap && base::PageAlignUp(s.call.args[1]) == 0 &&
-         (s.call.args[3] & MREMAP_FIXED) != 0 && s.call.answer.err == EINVAL && s.kernel.err != EINVAL;
+  if (s.call.op != Op::kMremap || base::PageAlignUp(s.call.args[1]) != 0 ||
+      (s.call.args[3] & MREMAP_FIXED) == 0)
+    return false;
+  const uint64_t addr = s.call.args[0];
+  const uint64_t to = s.call.args[4];
+  return s.call.answer.err == EINVAL && s.kernel.err != EINVAL && to <= addr &&
+         addr < to + base::PageAlignUp(s.call.args[2]);
 }
 
 // mremap wants one vma, and tells alike neighbours from one.
@@ -67,6 +85,7 @@ bool MergedOtherwise(const Situation& s) {
   const uint64_t start = s.call.args[0];
   const uint64_t end = base::PageAlignUp(start + s.call.args[1]);
   if (s.kernel.err == EFAULT) {
+    if (!s.call.answer.ok() && s.call.answer.err != ENOMEM) return false;
     const std::vector<LiveVma> vmas = s.kernel_vmas();
     return std::ranges::any_of(vmas,
                                [&](const LiveVma& vma) { return vma.start > start && vma.start < end; });
@@ -74,81 +93,87 @@ bool MergedOtherwise(const Situation& s) {
   if (s.call.answer.err != EFAULT) return false;
   const mm::Vma* before = nullptr;
   bool alike = true;
+  uint64_t vmas = 0;
   const bool whole =
       ForEachVma(s.process, start, s.call.args[1], [&](const mm::Vma& vma, uint64_t, uint64_t) {
         alike = alike && (before == nullptr || (before->flags == vma.flags && before->file == vma.file));
         before = &vma;
+        ++vmas;
       });
-  return whole && alike;
+  return whole && alike && vmas > 1;
 }
 
 // A non-linear vma is several vmas today, each of which grows by itself.
 bool NonlinearGrows(const Situation& s) {
-  if (s.call.op != Op::kMremap || base::PageAlignUp(s.call.args[2]) <= base::PageAlignUp(s.call.args[1]))
-    return false;
+  if (s.call.op != Op::kMremap || !BothOk(s)) return false;
+  if (base::PageAlignUp(s.call.args[2]) <= base::PageAlignUp(s.call.args[1])) return false;
   const auto is_nonlinear = [&](uint64_t addr) {
     const mm::Vma* vma = s.process.mm->vma_at(addr);
     return vma != nullptr && (vma->flags & mm::VM_NONLINEAR) != 0;
   };
-  return is_nonlinear(s.call.args[0]) || (s.call.answer.ok() && is_nonlinear(s.call.answer.value));
+  return is_nonlinear(s.call.args[0]) || is_nonlinear(s.call.answer.value);
 }
 
 bool RemapFilePagesMapsAnew(const Situation& s) {
-  if (s.call.op != Op::kRemapFilePages || !s.call.answer.ok() || !s.kernel.ok()) return false;
+  if (s.call.op != Op::kRemapFilePages || !BothOk(s)) return false;
   const mm::Vma* vma = s.process.mm->vma_at(s.call.args[0]);
   if (vma == nullptr) return false;
   const bool locks = (s.process.mm->def_flags & mm::VM_LOCKED) != 0 && (vma->flags & mm::VM_LOCKED) == 0;
   return locks || (vma->flags & mm::VM_DONTCOPY) != 0;
 }
 
-// Of the vma that an access may have made grow.
-bool IsAtAStack(const Situation& s) {
-  const mm::Vma* vma = s.process.mm->find_vma(s.call.args[0]);
-  while (vma != nullptr && vma->start < s.call.args[0] + s.call.args[1] &&
-         (vma->flags & mm::VM_GROWSDOWN) == 0)
-    vma = s.process.mm->find_vma(vma->end);
-  return vma != nullptr && (vma->flags & mm::VM_GROWSDOWN) != 0;
+bool IsAccess(Op op) {
+  return op == Op::kLoad || op == Op::kStore || op == Op::kTouch || op == Op::kGetUserPages;
 }
 
-bool StackGuardGap(const Situation& s) {
-  const bool access = s.call.op == Op::kLoad || s.call.op == Op::kStore || s.call.op == Op::kTouch ||
-                      s.call.op == Op::kGetUserPages;
-  if (!access || !IsAtAStack(s)) return false;
-  if (s.call.answer != s.kernel) return true;
-  if (s.kernel.ok()) return false;
-  // The stack grows before the access is found not to be allowed.
-  const uint64_t at = s.call.op == Op::kGetUserPages ? s.call.args[0] : s.kernel.value;
+// Where an access went wrong first, on either side.
+uint64_t WhereItFailed(const Situation& s) {
+  if (s.call.op == Op::kGetUserPages) return s.call.args[0];
+  const uint64_t model = s.call.answer.ok() ? ~uint64_t{0} : s.call.answer.value;
+  return std::min(model, s.kernel.ok() ? ~uint64_t{0} : s.kernel.value);
+}
+
+bool KernelHas(const Situation& s, uint64_t addr) {
   const std::vector<LiveVma> vmas = s.kernel_vmas();
-  const bool in_kernel =
-      std::ranges::any_of(vmas, [&](const LiveVma& vma) { return vma.start <= at && at < vma.end; });
-  return in_kernel != (s.process.mm->vma_at(at) != nullptr);
+  return std::ranges::any_of(vmas, [&](const LiveVma& vma) { return vma.start <= addr && addr < vma.end; });
+}
+
+// A stack grew on one side alone, and what lies below it is nearer than the other side has it. It grows
+// before the access is found not to be allowed.
+bool StackGuardGap(const Situation& s) {
+  constexpr uint64_t kKernelGap = 256;  // stack_guard_gap, in pages
+  if (!IsAccess(s.call.op) || BothOk(s)) return false;
+  const uint64_t at = base::PageAlignDown(WhereItFailed(s));
+  const mm::Vma* stack = s.process.mm->find_vma(at);
+  if (stack == nullptr || (stack->flags & mm::VM_GROWSDOWN) == 0) return false;
+  const mm::Vma* below = s.process.mm->prev_vma(stack);
+  if (below == nullptr) return false;
+  const uint64_t gap = (at - below->end) / base::kPageSize;
+  const bool in_model = stack->start <= at;
+  if (in_model == KernelHas(s, at)) return false;
+  if (in_model) return gap < kKernelGap;
+  return gap < 1 && ((below->flags & mm::VM_GROWSDOWN) != 0 || (below->flags & mm::VM_ACCESS_FLAGS) == 0);
 }
 
 bool GetUserPagesOfAStack(const Situation& s) {
-  return s.call.op == Op::kGetUserPages && s.call.answer.ok() && s.kernel.err == EFAULT && IsAtAStack(s);
+  if (s.call.op != Op::kGetUserPages || s.call.args[3] != 0) return false;
+  const mm::Vma* vma = s.process.mm->vma_at(s.call.args[0]);
+  return vma != nullptr && (vma->flags & mm::VM_GROWSDOWN) != 0 && s.kernel.err == EFAULT &&
+         !KernelHas(s, s.call.args[0]);
 }
 
-bool TouchesAWrittenTail(const Situation& s) { return s.tail_touched; }
+bool TouchesAWrittenTail(const Situation& s) { return s.tail_touched && s.call.answer == s.kernel; }
 
-bool IsBehindTheEnd(const mm::Vma& vma, uint64_t addr) {
+bool IsInAWrittenTail(const mm::Vma& vma, uint64_t addr) {
   if (!vma.has_fault()) return false;
-  const mm::Pte* entry = vma.mm->pgtable.find(addr);
-  const mm::Pte pte = entry == nullptr ? mm::Pte{} : *entry;
-  mm::Pgoff index = mm::linear_page_index(vma, addr);
-  if (mm::pte_file(pte)) index = mm::pte_to_pgoff(pte);
-  if (mm::pte_present(pte)) {
-    const mm::Page& page = vma.mm->machine.frames.at(mm::pte_pfn(pte));
-    if (mm::FileMapping(page) == nullptr) return false;
-    index = page.index;
-  }
-  return index * base::kPageSize + addr % base::kPageSize >= vma.file->i_size;
+  const std::optional<mm::Pgoff> index = mm::file_index_at(vma, addr);
+  return index && *index * base::kPageSize + addr % base::kPageSize >= vma.file->i_size;
 }
 
 constexpr KnownDifference kKnown[] = {
     {"mlock_over_a_hole",
      "2.6.34 brings in what it locks, vma by vma, up to the hole; since 2.6.38 that comes afterwards, and "
-     "not "
-     "where there is a hole",
+     "not where there is a hole",
      2006, MlockOverAHole},
     {"mprotect_of_locked",
      "since 4.0 mprotect breaks COW at once in what is locked and becomes writable; before, the first store "
@@ -156,16 +181,14 @@ constexpr KnownDifference kKnown[] = {
      4000, MprotectOfLocked},
     {"mremap_of_several_vmas",
      "2.6.34 answers EFAULT where the old range is not all in one vma; since 6.17 a move that changes no "
-     "length "
-     "moves them all",
+     "length moves them all",
      6017, MremapOfSeveralVmas},
     {"mremap_of_nothing_over_itself",
      "2.6.34 takes an empty old range in the new one for an overlap; since 4.3 it is none", 4003,
      MremapOfNothingOverItself},
     {"vmas_merged_otherwise",
      "mremap wants its range in one vma; the kernel does not merge neighbours that are alike when each has "
-     "had "
-     "anonymous pages of its own, and in places merges where 2.6.34 did not",
+     "had anonymous pages of its own, and in places merges where 2.6.34 did not",
      2006, MergedOtherwise},
     {"nonlinear_grows",
      "since 4.0 remap_file_pages makes vmas instead of file ptes: mremap grows one of them, from its own "
@@ -180,24 +203,33 @@ constexpr KnownDifference kKnown[] = {
      6005, GetUserPagesOfAStack},
     {"stack_guard_gap",
      "2.6.34 leaves a page between a stack that grows and what lies below; since 4.12 it is 1 MiB, but "
-     "nothing where no "
-     "access is allowed",
+     "nothing where no access is allowed",
      4012, StackGuardGap},
     {"behind_the_end_of_a_file",
      "what a shared mapping stored behind the end of the file becomes zero when the page is written back, "
-     "which a "
-     "file system without a disk, as the scratch folder's mostly is, never does; and shows when the file "
-     "grows",
-     2006, TouchesAWrittenTail, IsBehindTheEnd},
+     "which a file system without a disk, as the scratch folder's mostly is, never does; and shows when the "
+     "file grows",
+     2006, TouchesAWrittenTail, IsInAWrittenTail},
 };
 
 }  // namespace
 
 std::span<const KnownDifference> KnownDifferences() { return kKnown; }
 
+unsigned RunningKernel() {
+  static const unsigned running = [] {
+    utsname name;
+    unsigned major = 0;
+    unsigned minor = 0;
+    if (uname(&name) != 0 || std::sscanf(name.release, "%u.%u", &major, &minor) != 2) return 0u;
+    return major * 1000 + minor;
+  }();
+  return running;
+}
+
 const KnownDifference* FindKnownDifference(const Situation& situation) {
   for (const KnownDifference& known : kKnown) {
-    if (known.covers(situation)) return &known;
+    if (known.since <= RunningKernel() && known.covers(situation)) return &known;
   }
   return nullptr;
 }

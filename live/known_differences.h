@@ -34,11 +34,14 @@ struct KnownDifference {
   unsigned since;
   // Whether a call is a case of it, however it ended.
   bool (*covers)(const Situation& situation);
-  // Whether it is why a page differs: `addr` is the first byte that does. nullptr: never.
+  // Whether it is why a page of a file with such bytes (Situation::tail_touched) differs: `addr` is the first
+  // byte that does. nullptr: never.
   bool (*covers_byte)(const mm::Vma& vma, uint64_t addr) = nullptr;
 };
 
 std::span<const KnownDifference> KnownDifferences();
+// major * 1000 + minor of the kernel that runs here; 0: it does not say.
+unsigned RunningKernel();
 // The one that this is a case of; nullptr: none.
 const KnownDifference* FindKnownDifference(const Situation& situation);
 const KnownDifference* FindKnownDifference(const mm::Vma& vma, uint64_t addr);

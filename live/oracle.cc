@@ -1,10 +1,14 @@
 #include "live/oracle.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
 
 #include "base/units.h"
+#include "mm/peek.h"
 #include "workload/outcome.h"
 
 namespace live {
@@ -39,6 +43,30 @@ constexpr const char* kNoneDiffers = "the model and the kernel differ";
 
 }  // namespace
 
+namespace {
+
+// What is no answer of the rules but of this machine's limits, or of the model's memory.
+base::Result<void> CheckLimits(const Call& call, const Answer& kernel) {
+  using Op = Call::Op;
+  const bool access = call.op == Op::kLoad || call.op == Op::kStore || call.op == Op::kTouch;
+  if (call.answer.err == ENOMEM && call.answer.sig == 0 && (access || call.op == Op::kGetUserPages)) {
+    return base::Fail(base::Code::kUnsupported, "%s: the model has no memory for it; give its machine more",
+                      CallText(call).c_str());
+  }
+  const bool locks = call.op == Op::kMlock || call.op == Op::kMlockall || call.op == Op::kMmap ||
+                     call.op == Op::kMremap || call.op == Op::kBrk;
+  rlimit limit;
+  const bool limited =
+      getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_max != RLIM_INFINITY && geteuid() != 0;
+  if (!locks || !limited || (kernel.err != ENOMEM && kernel.err != EAGAIN && kernel.err != EPERM)) return {};
+  return base::Fail(
+      base::Code::kUnsupported,
+      "%s: %s; RLIMIT_MEMLOCK is %s, which may be too little: raise it (ulimit -H -l), or be root",
+      CallText(call).c_str(), AnswerText(kernel).c_str(), base::FormatSize(limit.rlim_max).c_str());
+}
+
+}  // namespace
+
 std::string CallText(const Call& call) {
   size_t count = call.args.size();
   while (count > 0 && call.args[count - 1] == 0) --count;
@@ -69,16 +97,22 @@ base::Result<std::unique_ptr<Oracle>> Oracle::Create(OracleOptions options) {
   return oracle;
 }
 
-base::Result<void> Oracle::Begin(mm::Machine& machine) {
-  machine_ = &machine;
+void Oracle::Clear() {
   called_ = {};
   flags_changed_ = true;
   difference_.reset();
   known_ = nullptr;
   tails_.clear();
-  comparer_ = std::make_unique<Comparer>(machine, *real_, steps_);
+}
+
+base::Result<void> Oracle::Begin(mm::Machine& machine) {
+  Clear();
+  machine_ = &machine;
+  comparer_ = std::make_unique<Comparer>(machine, *real_, tails_, steps_, options_.stop);
   return real_->Begin(machine);
 }
+
+base::Result<void> Oracle::Close() { return real_->Close(); }
 
 // Whether a call shows such bytes, or makes them zero on one side; a file that shrinks has none any more.
 bool Oracle::TouchesTail(const Call& call) {
@@ -99,12 +133,12 @@ void Oracle::NoteTails(const mm::Process& process, const Call& call) {
   if (!stores) return;
   const uint64_t start = call.args[0];
   const uint64_t end = start + call.args[1];
-  for (mm::Vaddr at = start; at < end;) {
-    const mm::Vma* vma = process.mm->find_vma(at);
-    if (vma == nullptr || vma->start >= end) return;
-    if (vma->is_shared() && vma->has_fault() && vma->file->i_size % base::kPageSize != 0)
-      tails_.emplace(vma->file->id(), vma->file->i_size);
-    at = vma->end;
+  for (mm::Vaddr page = base::PageAlignDown(start); page < end; page += base::kPageSize) {
+    const mm::Vma* vma = process.mm->vma_at(page);
+    if (vma == nullptr || !vma->is_shared() || !vma->has_fault()) continue;
+    const uint64_t size = vma->file->i_size;
+    const bool is_last = mm::file_index_at(*vma, page) == size / base::kPageSize;
+    if (is_last && end > page + size % base::kPageSize) tails_.emplace(vma->file->id(), size);
   }
 }
 
@@ -128,9 +162,14 @@ base::Result<void> Oracle::Answered(mm::Pid pid, const Call& call, const Answer&
     return all;
   };
   const bool tail_touched = call.file != nullptr && TouchesTail(call);
-  known_ = process == nullptr ? nullptr : FindKnownDifference({*process, call, kernel, tail_touched, vmas});
+  known_ = process == nullptr || !options_.excuse
+               ? nullptr
+               : FindKnownDifference({*process, call, kernel, tail_touched, vmas});
   if (known_ != nullptr) return KnownError(*known_);
-  if (call.answer != kernel) return differ(AnswerText(call.answer), AnswerText(kernel));
+  if (call.answer != kernel) {
+    TRY_VOID(CheckLimits(call, kernel));
+    return differ(AnswerText(call.answer), AnswerText(kernel));
+  }
   if (!kernel.ok() || bytes.empty()) return {};
   const size_t length = std::min(bytes.size(), call.op == Call::Op::kPread ? kernel.value : call.args[1]);
   const auto [model, real] =
@@ -138,7 +177,8 @@ base::Result<void> Oracle::Answered(mm::Pid pid, const Call& call, const Answer&
   if (model == call.bytes.begin() + static_cast<ptrdiff_t>(length)) return {};
   const auto at = static_cast<unsigned long long>(model - call.bytes.begin());
   const mm::Vma* vma = call.op == Call::Op::kPread ? nullptr : process->mm->vma_at(call.args[0] + at);
-  known_ = vma == nullptr ? nullptr : FindKnownDifference(*vma, call.args[0] + at);
+  const bool tail = vma != nullptr && vma->file != nullptr && tails_.contains(vma->file->id());
+  known_ = !tail || !options_.excuse ? nullptr : FindKnownDifference(*vma, call.args[0] + at);
   if (known_ != nullptr) return KnownError(*known_);
   return differ(base::Format("byte %#llx is %02x", at, std::to_integer<unsigned>(*model)),
                 base::Format("byte %#llx is %02x", at, std::to_integer<unsigned>(*real)));
@@ -171,7 +211,7 @@ base::Result<void> Oracle::Compare(Depth depth, const std::string& where) {
   if (!differs) return std::unexpected(differs.error().In(where));
   flags_changed_ = false;
   if (!*differs) return {};
-  known_ = (*differs)->known;
+  known_ = options_.excuse ? (*differs)->known : nullptr;
   if (known_ != nullptr) return std::unexpected(KnownError(*known_).error().In(where));
   difference_ = **differs;
   difference_->where = where;

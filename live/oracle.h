@@ -9,6 +9,7 @@
 // do.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -26,6 +27,8 @@ namespace live {
 
 struct OracleOptions {
   RealOptions real;
+  bool excuse = true;  // known differences; if not, they are differences like others
+  const std::atomic<bool>* stop = nullptr;
   uint64_t every = 1;  // steps from one comparison to the next; at least 1
   uint64_t everything =
       64;  // comparisons from one that reads all that is mapped to the next; 0: the last alone
@@ -36,6 +39,8 @@ class Oracle final : public workload::CallObserver {
   // kUnsupported, kIo: this system lets no oracle work; the words say what is missing.
   static base::Result<std::unique_ptr<Oracle>> Create(OracleOptions options);
 
+  // Forgets what came of the last run.
+  void Clear();
   // A new run, on a machine of one CPU that outlives it: real processes and files for those of the machine.
   base::Result<void> Begin(mm::Machine& machine);
   void Called(mm::Pid pid, const workload::Call& call) override;
@@ -44,6 +49,10 @@ class Oracle final : public workload::CallObserver {
   base::Result<void> StepDone(const std::string& where) override;
   // Compares everything: at a checkpoint, and after the last step. As StepDone.
   base::Result<void> CompareAll(const std::string& where);
+
+  // Ends the processes, and takes swap away that was made for them. kIo: swap stays, and how to get rid of
+  // it.
+  base::Result<void> Close();
 
   const std::optional<Difference>& difference() const { return difference_; }
   // The known difference that ended the run.

@@ -30,17 +30,18 @@ struct RandomReport {
   uint64_t sequences = 0;
   // Sequences that ended early, as they came to a known difference: how many, by id.
   std::map<std::string, uint64_t, std::less<>> known;
-  // A difference, and the shortest workload found that shows it; the steps say how the kernel ended them.
   std::optional<Difference> difference;
+  // The shortest workload found that shows the difference; without one the last sequence. Its steps expect
+  // what the model answered.
   ckpt_pb::Workload workload;
 };
 
 // Runs random sequences of steps until one differs, or the options say to stop. Errors: trouble.
 base::Result<RandomReport> RunRandom(Oracle& oracle, const RandomOptions& options);
 
-// Runs a workload's steps in their order, whatever they end with: those of processes that are not there are
-// left out. Nothing: the two agree, or differ in a known way. What each step that was done ended with is put
-// into its `expect`.
+// Runs a workload's steps in their order, whatever they end with: those of processes and files that are not
+// there are left out. Nothing: the two agree, or differ in a known way. What the model ended each step with
+// that was done is put into its `expect`.
 base::Result<std::optional<Difference>> RunSteps(Oracle& oracle, ckpt_pb::Workload& workload);
 
 // The fewest steps, and the simplest, that still differ. Requires: the workload does.

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/units.h"
 #include "mm/machine.h"
+#include "mm/peek.h"
 
 namespace live {
 namespace {
@@ -116,7 +117,7 @@ RandomSteps::Place RandomSteps::PickRange() {
 // Of a load or a store: a few bytes, at the ends of pages more than elsewhere, and across them.
 RandomSteps::Place RandomSteps::PickBytes() {
   constexpr uint64_t kLengths[] = {1, 8, 8, 64, 4096, 4097, 12288};
-  Place place{PickPage(), kLengths[random_.Below(std::size(kLengths))]};
+  Place place{same_page_ ? last_page_ : PickPage(), kLengths[random_.Below(std::size(kLengths))]};
   switch (random_.Below(4)) {
     case 0: break;
     case 1: place.addr += kPageSize - std::min<uint64_t>(place.length, kPageSize); break;
@@ -159,9 +160,12 @@ std::string RandomSteps::PickProt() {
 
 // Whether a store there may change bytes behind the end of a file.
 bool RandomSteps::IsBehindEnd(Place place) const {
-  for (const auto& [start, vma] : process_->mm->vmas()) {
-    const bool overlaps = start < place.addr + place.length && place.addr < vma->end;
-    if (overlaps && vma->is_shared() && vma->has_fault() && vma->file->i_size % kPageSize != 0) return true;
+  const uint64_t end = place.addr + place.length;
+  for (uint64_t page = base::PageAlignDown(place.addr); page < end; page += kPageSize) {
+    const mm::Vma* vma = process_->mm->vma_at(page);
+    if (vma == nullptr || !vma->is_shared() || !vma->has_fault()) continue;
+    const uint64_t size = vma->file->i_size;
+    if (mm::file_index_at(*vma, page) == size / kPageSize && end > page + size % kPageSize) return true;
   }
   return false;
 }
@@ -371,6 +375,11 @@ Step RandomSteps::Next(workload::Executor& executor) {
   machine_ = &executor.machine();
   PickProcess(executor, step);
   Kind kind = PickKind();
+  // A fork right after a store, and stores right after that, to the same page: in one process or the other.
+  if (last_kind_ == Kind::kStore && IsOn(Kind::kFork) && OneIn(8)) kind = Kind::kFork;
+  if (last_kind_ == Kind::kFork && OneIn(2)) kind = Kind::kStore;
+  same_page_ = kind == Kind::kStore && last_kind_ == Kind::kFork;
+  last_kind_ = kind;
   if (tail_written_ && (kind == Kind::kFsync || kind == Kind::kReclaim)) kind = Kind::kStore;
   switch (kind) {
     case Kind::kMapAnon:

@@ -1,5 +1,5 @@
 // RandomSteps: steps for the oracle, chosen at random by a seed, where things go wrong most: at the ends of
-// pages, of files and of vmas, twice at the same address, right after a fork.
+// pages, of files and of vmas, twice at the same address, with a fork between two stores.
 //
 // Swarm testing: each sequence of steps has some kinds of step switched off and the others weighted at
 // random, so that rare combinations come up (a sequence without munmap fills its memory; one without fork
@@ -75,6 +75,7 @@ class RandomSteps {
   bool OneIn(uint64_t n) { return random_.Below(n) == 0; }
   uint64_t Pick(uint64_t from, uint64_t to) { return from + random_.Below(to - from + 1); }
   Kind PickKind();
+  bool IsOn(Kind kind) const { return weights_[static_cast<size_t>(kind)] != 0; }
   void PickProcess(workload::Executor& executor, ckpt_pb::Step& step);
   const mm::Vma* PickVma();
   uint64_t PickPage();
@@ -103,6 +104,8 @@ class RandomSteps {
   std::vector<std::string> names_;  // of processes that were ever made
   std::vector<std::string> files_;  // the same
   uint64_t last_page_ = kArenaStart;
+  Kind last_kind_ = Kind::kKinds;
+  bool same_page_ = false;                // the access goes to last_page_
   const mm::Process* process_ = nullptr;  // of the step that is being made
   const mm::Machine* machine_ = nullptr;
   uint64_t made_ = 0;

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 #include <utility>
 
 #include "base/check.h"
@@ -96,6 +97,7 @@ base::Result<std::unique_ptr<RealMachine>> RealMachine::Create(RealOptions optio
   real->wanted_.resize(agent::kDataBytes);
   if (real->options_.swap) real->swap_.emplace(TRY(Zram::Make(kSwapBytes)));
   real->agents_ = TRY(Agents::Create(real->options_.limit));
+  TRY_VOID(real->CheckForce());
   return real;
 }
 
@@ -108,12 +110,39 @@ base::Result<void> RealMachine::Begin(mm::Machine& machine) {
   files_.clear();
   machine_ = &machine;
   for (const mm::FilePtr& file : machine.files()) TRY_VOID(AddFile(*file));
-  for (const auto& [pid, process] : machine.processes()) {
-    TRY_VOID(Adopt(pid, TRY(agents_->Spawn())));
-    for (const auto& [id, file] : files_) TRY_VOID(OpenFile(*processes_.at(pid).agent, file));
-    TRY_VOID(SetLimits(pid, process->rlimit_fsize, process->rlimit_stack));
-  }
+  for (const auto& [pid, process] : machine.processes()) TRY_VOID(NewProcess(*process));
   return {};
+}
+
+// With empty memory.
+base::Result<void> RealMachine::NewProcess(const mm::Process& process) {
+  TRY_VOID(Adopt(process.pid, TRY(agents_->Spawn())));
+  for (const auto& [id, file] : files_) {
+    if (file.number != 0) TRY_VOID(OpenFile(*processes_.at(process.pid).agent, file));
+  }
+  return SetLimits(process.pid, process.rlimit_fsize, process.rlimit_stack);
+}
+
+base::Result<void> RealMachine::Close() {
+  processes_.clear();
+  agents_.reset();
+  return swap_ ? swap_->Remove() : base::Result<void>{};
+}
+
+// Some kernels can be told to let nobody look at what a process itself may not (proc_mem.force_override).
+base::Result<void> RealMachine::CheckForce() {
+  const std::unique_ptr<Agent> agent = TRY(agents_->Spawn());
+  constexpr uint64_t kPlace = 0x10000000;
+  TRY(Syscall(
+      *agent, SYS_mmap,
+      {kPlace, base::kPageSize, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, ~uint64_t{0}, 0}));
+  const auto memory = OpenMemory(agent->pid());
+  if (!memory) return std::unexpected(memory.error());
+  char byte = 1;
+  if (pwrite(memory->get(), &byte, 1, kPlace) == 1 && pread(memory->get(), &byte, 1, kPlace) == 1) return {};
+  return base::Fail(base::Code::kUnsupported,
+                    "this kernel does not let memory be looked at that its process may not read itself "
+                    "(proc_mem.force_override)");
 }
 
 base::Result<void> RealMachine::Adopt(mm::Pid pid, std::unique_ptr<Agent> agent) {
@@ -139,8 +168,29 @@ base::Result<void> RealMachine::AddFile(const mm::File& file) {
   }
   if (!fd.is_open()) return base::FailErrno(errno, "make a file in '%s'", options_.scratch.c_str());
   if (file.kind() == mm::FileKind::kRegular) TRY_VOID(CopyContent(*machine_, file, fd.get()));
-  const int number = agent::kFirstFile + static_cast<int>(files_.size());
+  const int number = FreeNumber();
   files_.emplace(file.id(), RealFile{std::move(fd), number});
+  return {};
+}
+
+int RealMachine::FreeNumber() const {
+  std::set<int> taken;
+  for (const auto& [id, file] : files_) taken.insert(file.number);
+  int number = agent::kFirstFile;
+  while (taken.contains(number)) ++number;
+  return number;
+}
+
+// The file has no name any more: nobody opens it again. It is compared for as long as it is mapped.
+base::Result<void> RealMachine::DropFile(const mm::File& file) {
+  RealFile& real = files_.at(file.id());
+  for (auto& [pid, process] : processes_)
+    TRY(Syscall(*process.agent, SYS_close, {static_cast<uint64_t>(real.number)}));
+  real.number = 0;
+  std::set<mm::FileId> alive;
+  for (const mm::FilePtr& other : machine_->files()) alive.insert(other->id());
+  std::erase_if(files_,
+                [&](const auto& entry) { return entry.second.number == 0 && !alive.contains(entry.first); });
   return {};
 }
 
@@ -262,8 +312,6 @@ base::Result<void> RealMachine::Do(mm::Pid pid, const Call& call) {
     case Op::kFtruncate:
     case Op::kPunchHole:
     case Op::kFsync: return DoFile(call);
-    case Op::kUnlink:
-    case Op::kOfTheKernel: return {};
     case Op::kMlockall: return GatherSyscall(call, SYS_mlockall, {call.args[0]});
     case Op::kMunlockall: return GatherSyscall(call, SYS_munlockall, {});
     case Op::kFork:
@@ -272,6 +320,7 @@ base::Result<void> RealMachine::Do(mm::Pid pid, const Call& call) {
     case Op::kExec:
     case Op::kSetrlimit:
     case Op::kGetUserPages:
+    case Op::kUnlink:
     case Op::kCreate: break;
     default: return DoRange(call);
   }
@@ -280,6 +329,7 @@ base::Result<void> RealMachine::Do(mm::Pid pid, const Call& call) {
   if (call.op == Op::kExec) return DoExec(pid);
   if (call.op == Op::kSetrlimit) return SetLimits(pid, call.args[0], call.args[1]);
   if (call.op == Op::kGetUserPages) return DoGetUserPages(pid, call);
+  if (call.op == Op::kUnlink) return DropFile(*call.file);
   if (call.op == Op::kCreate) {
     TRY_VOID(AddFile(*call.file));
     for (auto& [other, process] : processes_) TRY_VOID(OpenFile(*process.agent, files_.at(call.file->id())));
@@ -345,12 +395,20 @@ base::Result<void> RealMachine::DoMremap(const Call& call) {
 
 base::Result<void> RealMachine::DoBrk(const Call& call) {
   const auto [now, wanted] = std::pair(base::PageAlignUp(call.args[0]), base::PageAlignUp(call.args[1]));
-  if (call.answer.value != call.args[1] || now == wanted) return {};
+  if (now == wanted) return {};
   Call mapping = call;  // the answer is mmap's, at the place where the break was
   mapping.answer.value = wanted > now ? now : 0;
-  if (wanted < now) return GatherSyscall(mapping, SYS_munmap, {wanted, now - wanted});
+  uint64_t length = wanted - now;
+  if (call.answer.value != call.args[1]) {
+    // Refused for what stands in its way, up to a page behind it; or for a reason that mmap has not.
+    length += base::kPageSize;
+    if (wanted < now || wanted + base::kPageSize > mm::TASK_SIZE) return {};
+    mapping.answer = {.err = EEXIST};
+  } else if (wanted < now) {
+    return GatherSyscall(mapping, SYS_munmap, {wanted, now - wanted});
+  }
   return GatherSyscall(mapping, SYS_mmap,
-                       {now, wanted - now, PROT_READ | PROT_WRITE,
+                       {now, length, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, ~uint64_t{0}, 0});
 }
 
@@ -405,16 +463,16 @@ base::Result<void> RealMachine::DoFork(mm::Pid pid, const Call& call) {
   return Adopt(static_cast<mm::Pid>(call.args[0]), TRY(agents_->Fork(*processes_.at(pid).agent, op)));
 }
 
-// As the model's memory is now: empty first, then each vma with what is modified in it.
+// As the model's memory is now: each vma with what is modified in it.
 base::Result<void> RealMachine::DoExec(mm::Pid pid) {
   for (const mm::FilePtr& file : machine_->files()) {
     if (file->kind() == mm::FileKind::kShmem || files_.contains(file->id())) continue;
     TRY_VOID(AddFile(*file));
     for (auto& [other, process] : processes_) TRY_VOID(OpenFile(*process.agent, files_.at(file->id())));
   }
+  // Not the same process with empty memory: others may have that too.
+  TRY_VOID(NewProcess(*machine_->find_process(pid)));
   RealProcess& process = processes_.at(pid);
-  TRY(Syscall(*process.agent, SYS_munmap, {0, agent::kAgentBase}));
-  TRY(Syscall(*process.agent, SYS_munmap, {agent::kAgentEnd, mm::TASK_SIZE - agent::kAgentEnd}));
   for (const auto& [start, vma] : machine_->find_process(pid)->mm->vmas()) {
     if (vma->special != mm::Special::kNone) continue;
     const auto copied = CopyVma(*process.agent, *vma);

@@ -59,6 +59,9 @@ class RealMachine {
   base::Result<void> Do(mm::Pid pid, const workload::Call& call);
   // Does what was gathered.
   base::Result<void> Flush();
+  // Ends the processes, and takes swap away that was made for them. kIo: swap stays; the words say how to get
+  // rid of it.
+  base::Result<void> Close();
 
   const std::map<mm::Pid, RealProcess>& processes() const { return processes_; }
   // The real file; -1: the model's has none (shared memory, /dev/zero).
@@ -72,12 +75,16 @@ class RealMachine {
   };
   struct RealFile {
     base::Fd fd;
-    int number;  // its descriptor in all agents
+    int number;  // its descriptor in all agents; 0: it was unlinked, and they have none
   };
   RealMachine(RealOptions options, AnsweredFn answered)
       : options_(std::move(options)), answered_(std::move(answered)) {}
   base::Result<void> Adopt(mm::Pid pid, std::unique_ptr<Agent> agent);
+  base::Result<void> CheckForce();
+  base::Result<void> NewProcess(const mm::Process& process);
   base::Result<void> AddFile(const mm::File& file);
+  base::Result<void> DropFile(const mm::File& file);
+  int FreeNumber() const;
   base::Result<void> OpenFile(Agent& agent, const RealFile& file);
   base::Result<uint64_t> AgentFd(const mm::File& file);
   // `bytes`: how many of the channel's data it needs; their place is put into args[data_arg].

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <fstream>
 #include <string>
+#include <utility>
 
 #include "base/fd.h"
 #include "base/units.h"
@@ -58,11 +59,21 @@ base::Result<Zram> Zram::Make(uint64_t bytes) {
   return zram;
 }
 
-Zram::~Zram() {
-  if (number_ < 0) return;
-  (void)swapoff(("/dev/zram" + std::to_string(number_)).c_str());
-  (void)Write("/sys/block/zram" + std::to_string(number_) + "/reset", "1");
-  (void)Write("/sys/class/zram-control/hot_remove", std::to_string(number_));
+base::Result<void> Zram::Remove() {
+  if (number_ < 0) return {};
+  const std::string number = std::to_string(std::exchange(number_, -1));
+  const std::string device = "/dev/zram" + number;
+  if (swapoff(device.c_str()) != 0 && errno != EINVAL) {
+    return base::FailErrno(
+        errno, "swap to %s stays: 'swapoff %s', and then 'echo %s > /sys/class/zram-control/hot_remove'",
+        device.c_str(), device.c_str(), number.c_str());
+  }
+  (void)Write("/sys/block/zram" + number + "/reset", "1");
+  if (Write("/sys/class/zram-control/hot_remove", number)) return {};
+  return base::Fail(base::Code::kIo, "%s stays, unused: 'echo %s > /sys/class/zram-control/hot_remove'",
+                    device.c_str(), number.c_str());
 }
+
+Zram::~Zram() { (void)Remove(); }
 
 }  // namespace live

@@ -14,7 +14,9 @@ class Zram {
   static base::Result<Zram> Make(uint64_t bytes);
   Zram(Zram&& other) noexcept : number_(other.number_) { other.number_ = -1; }
   Zram& operator=(Zram&&) = delete;
-  ~Zram();
+  // Takes it away: swapoff, and the device. kIo: it stays; the words say how to get rid of it.
+  base::Result<void> Remove();
+  ~Zram();  // Remove(), if that was not done
 
  private:
   explicit Zram(int number) : number_(number) {}

@@ -31,6 +31,17 @@ SysResult<Peeked> peek_file_page(const Machine& machine, const File& file, Pgoff
   return Peeked{Peeked::Kind::kBytes, buffer.data()};
 }
 
+std::optional<Pgoff> file_index_at(const Vma& vma, Vaddr addr) {
+  const Pte* entry = vma.mm->pgtable.find(addr);
+  const Pte pte = entry == nullptr ? Pte{} : *entry;
+  if (pte_file(pte)) return pte_to_pgoff(pte);
+  if (pte_swap(pte)) return std::nullopt;
+  if (!pte_present(pte)) return linear_page_index(vma, addr);
+  const Page& page = vma.mm->machine.frames.at(pte_pfn(pte));
+  if (FileMapping(page) == nullptr) return std::nullopt;
+  return page.index;
+}
+
 SysResult<Peeked> peek_page(const Vma& vma, Vaddr addr, PageSpan buffer) {
   const Machine& machine = vma.mm->machine;
   const PageTable& table = vma.mm->pgtable;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 
 #include "mm/disk.h"
 #include "mm/mm_struct.h"
@@ -25,6 +26,9 @@ struct Peeked {
 SysResult<Peeked> peek_page(const Vma& vma, Vaddr addr, PageSpan buffer);
 // The page `index` of a file, from the cache, swap or disk. Does not look at i_size.
 SysResult<Peeked> peek_file_page(const Machine& machine, const File& file, Pgoff index, PageSpan buffer);
+// Which page of its file `addr` shows, in place or not; nothing: a page of the process's own. Requires: the
+// vma has one.
+std::optional<Pgoff> file_index_at(const Vma& vma, Vaddr addr);
 // The page of a slot of swap: from the swap cache, which is newer, or from the device.
 SysResult<Peeked> peek_slot(const Machine& machine, uint32_t slot, PageSpan buffer);
 

@@ -53,7 +53,6 @@ struct Call {
     kFsync,         // `file`
     kUnlink,        // `file`
     kCreate,        // `file`, that is there now
-    kOfTheKernel,   // reclaim and its like: nothing that a process asks for
   };
   Op op;
   std::array<uint64_t, 6> args{};

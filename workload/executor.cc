@@ -295,8 +295,10 @@ base::Result<void> Executor::RunStep(const ScriptStep& step, uint64_t round_seed
 
 base::Result<StepResult> Executor::Do(const ckpt_pb::Step& step, uint64_t number) {
   mm::Pid pid = 0;
-  return DoStep({.step = &step, .place = {}, .input = {}, .number = number, .body = {}},
-                base::Mix64(script_.workload().seed()), "", &pid);
+  auto result = DoStep({.step = &step, .place = {}, .input = {}, .number = number, .body = {}},
+                       base::Mix64(script_.workload().seed()), "", &pid);
+  session_->machine->cpu_idle();
+  return result;
 }
 
 base::Result<void> Executor::RunRepeat(const ScriptStep& step, uint64_t round_seed,

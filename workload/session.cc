@@ -102,9 +102,8 @@ const char* CallName(Call::Op op) {
                                            "fallocate",
                                            "fsync",
                                            "unlink",
-                                           "create",
-                                           "(the kernel itself)"};
-  static_assert(std::size(kNames) == static_cast<size_t>(Call::Op::kOfTheKernel) + 1);
+                                           "create"};
+  static_assert(std::size(kNames) == static_cast<size_t>(Call::Op::kCreate) + 1);
   return kNames[static_cast<size_t>(op)];
 }
 

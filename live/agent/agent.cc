@@ -43,13 +43,16 @@ extern char agent_may_fault[], agent_may_fault_end[], agent_faulted[];
 void agent_start();
 void agent_restore();
 [[noreturn]] void agent_main();
+[[noreturn]] void agent_serve(uint64_t number);
+// The same from the top of the stack again: a child of a child of a child would run out of it.
+[[noreturn]] void agent_serve_afresh(uint64_t number);
 }
 #pragma GCC visibility pop
 
 asm(R"(
     .text
     .globl agent_copy, agent_read, agent_write, agent_may_fault, agent_may_fault_end, agent_faulted
-    .globl agent_start, agent_restore
+    .globl agent_start, agent_restore, agent_serve_afresh
 agent_copy:
     mov %rdx, %rcx
 agent_may_fault:
@@ -72,8 +75,12 @@ agent_restore:
 agent_start:
     lea agent_stack_end(%rip), %rsp
     call agent_main
+agent_serve_afresh:
+    or $16383, %rsp
+    sub $15, %rsp
+    call agent_serve
     .bss
-    .balign 16
+    .balign 16384
     .skip 16384
 agent_stack_end:
     .text
@@ -145,10 +152,6 @@ void Touch(Request& request) {
   }
 }
 
-[[noreturn]] void Serve(uint64_t number);
-
-[[noreturn]] void StartThread(uint64_t number) { Serve(number); }
-
 // The child never comes back from here.
 void Fork(Request& request, uint64_t flags) {
   const uint64_t number = request.arg[0];
@@ -160,7 +163,7 @@ void Fork(Request& request, uint64_t flags) {
     }
     Syscall(__NR_munmap, live::agent::kChannelsBase, live::agent::kAgentEnd - live::agent::kChannelsBase);
     MapChannel(number);
-    Serve(number);
+    agent_serve_afresh(number);
   }
   MapChannel(number);
   // The child begins on an empty stack, with nothing but its number.
@@ -179,7 +182,7 @@ void Fork(Request& request, uint64_t flags) {
       "1:"
       : "=a"(result)
       : "a"(__NR_clone), "D"(flags | CLONE_PARENT | SIGCHLD), "S"(stack), "d"(0), "r"(r10),
-        "r"(r8), [number] "r"(number), [start] "r"(StartThread)
+        "r"(r8), [number] "r"(number), [start] "r"(agent_serve)
       : "rcx", "r11", "memory");
   request.result = result;
 }
@@ -202,9 +205,13 @@ void Do(Request& request) {
   request.address = g_fault.address;
 }
 
-[[noreturn]] void Serve(uint64_t number) {
-  Syscall(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL);
+}  // namespace
+
+extern "C" void agent_serve(uint64_t number) {
   Channel* channel = ChannelAt(number);
+  // The tool may have gone before this.
+  Syscall(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL);
+  if (Syscall(__NR_getppid) != channel->tool) Syscall(__NR_exit_group, 94);
   for (;;) {
     while (__atomic_load_n(&channel->turn, __ATOMIC_ACQUIRE) != live::agent::kAgent) {
       Syscall(__NR_futex, reinterpret_cast<uint64_t>(&channel->turn), FUTEX_WAIT, live::agent::kTool);
@@ -215,13 +222,13 @@ void Do(Request& request) {
   }
 }
 
-}  // namespace
-
 // The first process of all, whose memory is empty: the others are forked from it.
 extern "C" void agent_main() {
   UnmapOthers();
-  Syscall(__NR_prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0);
+  constexpr uint64_t kPrSetMemoryMerge = 67;  // KSM; older kernels do not know it
+  if (Syscall(__NR_prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0) != 0) Syscall(__NR_exit_group, 95);
+  Syscall(__NR_prctl, kPrSetMemoryMerge, 0, 0, 0, 0);
   CatchSignals();
   MapChannel(0);
-  Serve(0);
+  agent_serve(0);
 }

@@ -42,7 +42,7 @@ struct Request {
   uint64_t address;
 };
 
-// Of channels, and so of processes that were ever made.
+// Of channels, and so of processes at a time.
 inline constexpr uint64_t kChannelsMax = 100'000;
 inline constexpr size_t kRequestsMax = 256;
 inline constexpr size_t kDataBytes = 320 * 1024;
@@ -54,6 +54,8 @@ enum Turn : uint32_t { kTool, kAgent };
 struct Channel {
   uint32_t turn;
   uint32_t count;  // of requests, which are done in order
+  int32_t tool;    // its pid: an agent whose parent is another has been left alone
+  int32_t unused;
   Request requests[kRequestsMax];
   alignas(4096) unsigned char data[kDataBytes];
 };

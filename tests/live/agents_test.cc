@@ -151,6 +151,17 @@ TEST_F(AgentsTest, AHangIsNoticed) {
   EXPECT_EQ(hangs.error().code, base::Code::kExpectation);
   EXPECT_NE(hangs.error().what.find("did not come to an end in 200 ms"), std::string::npos)
       << hangs.error().what;
+  EXPECT_EQ(agent->pid(), 0) << "it was killed";
+}
+
+// Each child goes on from where its parent stood, on a copy of its stack.
+TEST_F(AgentsTest, AThousandGenerations) {
+  auto agent = agents_->Spawn().value();
+  Ask(*agent, Map(kPlace, 4096, PROT_READ | PROT_WRITE));
+  Store(*agent, kPlace, "ancestor");
+  for (int i = 0; i < 1000; ++i) agent = agents_->Fork(*agent, Request::kFork).value();
+  EXPECT_EQ(Load(*agent, kPlace, 8), "ancestor");
+  EXPECT_EQ(Ask(*agent, Copy(0, kPlace, 1)).signal, static_cast<uint32_t>(SIGSEGV));
 }
 
 TEST_F(AgentsTest, AreGoneWhenThePoolIs) {

@@ -65,6 +65,18 @@ TEST_F(Peek, OfAnObject) {
   EXPECT_EQ(At(at + kPage), bytes) << "in swap";
 }
 
+TEST_F(Peek, WhichPageOfTheFile) {
+  const Vaddr at = world_.Shared(process_, file_, 3);
+  EXPECT_EQ(file_index_at(*process_.mm->vma_at(at), at + kPage), Pgoff{1});
+  world_.Load(process_, at + kPage, 1);
+  EXPECT_EQ(file_index_at(*process_.mm->vma_at(at), at + kPage), Pgoff{1});
+  ASSERT_TRUE(sys_remap_file_pages(*process_.mm, at, kPage, 0, 2, MAP_NONBLOCK).has_value());
+  EXPECT_EQ(file_index_at(*process_.mm->vma_at(at), at), Pgoff{2});
+  const Vaddr own = world_.Private(process_, file_, 2);
+  world_.Store(process_, own, "mine");
+  EXPECT_EQ(file_index_at(*process_.mm->vma_at(own), own), std::nullopt);
+}
+
 // A page that the host has discarded is what its file has.
 TEST(PeekHinted, Discarded) {
   HintedWorld world;

@@ -51,18 +51,19 @@ Found Hunt(mm::Bug bug, uint64_t steps) {
 struct Planted {
   mm::Bug bug;
   const char* name;
+  bool may_abort = false;  // the model may find out by itself, before there is anything to compare
 };
 constexpr Planted kPlanted[] = {
     {mm::Bug::kCowWritesInPlace, "CowWritesInPlace"},
     {mm::Bug::kZeroPageWritable, "ZeroPageWritable"},
     {mm::Bug::kTruncateSkipsZap, "TruncateSkipsZap"},
-    {mm::Bug::kForkForgetsRefcount, "ForkForgetsRefcount"},
+    {mm::Bug::kForkForgetsRefcount, "ForkForgetsRefcount", true},
     {mm::Bug::kMprotectKeepsWrite, "MprotectKeepsWrite"},
     {mm::Bug::kMoveLosesPage, "MoveLosesPage"},
     {mm::Bug::kDontneedLeavesPage, "DontneedLeavesPage"},
     {mm::Bug::kTailNotZeroed, "TailNotZeroed"},
     {mm::Bug::kForkCopiesDontfork, "ForkCopiesDontfork"},
-    {mm::Bug::kSwapCountOffByOne, "SwapCountOffByOne"},
+    {mm::Bug::kSwapCountOffByOne, "SwapCountOffByOne", true},
     {mm::Bug::kNonlinearOffsetLost, "NonlinearOffsetLost"},
 };
 
@@ -71,6 +72,7 @@ class PlantedOracle : public testing::TestWithParam<Planted> {};
 TEST_P(PlantedOracle, IsFound) {
   const Found found = Hunt(GetParam().bug, kStepsMax);
   EXPECT_TRUE(found.found) << found.what;
+  EXPECT_TRUE(!found.aborted || GetParam().may_abort);
   std::printf("%s: found after %llu steps%s: %s\n", GetParam().name,
               static_cast<unsigned long long>(found.steps), found.aborted ? " (a CHECK)" : "", found.what);
 }
@@ -79,7 +81,7 @@ INSTANTIATE_TEST_SUITE_P(Each, PlantedOracle, testing::ValuesIn(kPlanted),
                          [](const auto& param) { return std::string(param.param.name); });
 
 TEST(PlantedOracle, WithoutABugNothingIsFound) {
-  const Found found = Hunt(mm::Bug::kNone, 5000);
+  const Found found = Hunt(mm::Bug::kNone, 20'000);
   EXPECT_FALSE(found.found) << found.what;
   EXPECT_STREQ(found.what, "");
 }

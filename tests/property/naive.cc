@@ -351,8 +351,8 @@ Access Model::TouchRange(Memory& memory, uint64_t addr, uint64_t length, bool wr
 // A forced write needs no write permission on a private mapping: it goes to a private copy. Forced
 // writes to a read-only shared mapping were a bug of 2.6.34 and are EFAULT today.
 int Model::Gup(Memory& memory, uint64_t addr, bool write, bool force, std::byte value) {
+  if (Find(memory, addr) == nullptr && !ExpandStack(memory, addr / kPage)) return EFAULT;
   Page* page = Find(memory, addr);
-  if (page == nullptr) return EFAULT;
   const bool allowed = write ? (page->prot & PROT_WRITE) != 0 || (force && !page->shared)
                              : (page->prot & PROT_READ) != 0 || force;
   if (!allowed) return EFAULT;
