@@ -2,8 +2,8 @@
 //
 // After each step the oracle compares how each call ended, the vmas, the bytes of every page that the kernel
 // has in memory, which private pages are modified (the model's get_dirty_page against PAGEMAP_SCAN), and the
-// files. Comparing brings no page in; now and then, and at the end, everything that is mapped is read as
-// well, which does.
+// files (of more than 1 MiB their sizes). Comparing brings no page in; now and then, at checkpoints and at
+// the end, everything that is mapped is read as well, which does, and all files.
 //
 // What the kernel does by itself is not compared: which clean pages are in memory, and what reclaim and swap
 // do.

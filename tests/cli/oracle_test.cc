@@ -93,6 +93,14 @@ TEST_F(OracleCommand, NeedsNoRoot) {
                                 "1000", "--save", "/tmp/ckpt-oracle-differs.textproto"},
                                {});
   EXPECT_EQ(runs.exit_code, 0) << runs;
+  // Who may lock nearly nothing is told so, and not that the model is wrong.
+  const Outcome locks =
+      Execute({"prlimit", "--memlock=65536:65536", "setpriv", "--reuid=65534", "--regid=65534",
+               "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", CKPT_PROGRAM, "oracle", "--random",
+               "5000", "--seed", "1", "--save", "/tmp/ckpt-oracle-differs.textproto"},
+              {});
+  EXPECT_EQ(locks.exit_code, 2) << locks;
+  EXPECT_NE(locks.err.find("RLIMIT_MEMLOCK is 64.0 KiB"), std::string::npos) << locks;
 }
 
 TEST_F(OracleCommand, WrongCommandLines) {
