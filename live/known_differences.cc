@@ -170,6 +170,21 @@ bool IsInAWrittenTail(const mm::Vma& vma, uint64_t addr) {
   return index && *index * base::kPageSize + addr % base::kPageSize >= vma.file->i_size;
 }
 
+// RLIMIT_STACK is for one vma: the model's is what the kernel has several of.
+bool StackMergedOtherwise(const Situation& s) {
+  if (!IsAccess(s.call.op) || s.call.answer == s.kernel) return false;
+  const mm::Vma* stack = s.process.mm->find_vma(base::PageAlignDown(WhereItFailed(s)));
+  if (stack == nullptr || (stack->flags & mm::VM_GROWSDOWN) == 0) return false;
+  const std::vector<LiveVma> vmas = s.kernel_vmas();
+  for (size_t i = 1; i < vmas.size(); ++i) {
+    const uint64_t seam = vmas[i].start;
+    if (seam == vmas[i - 1].end && seam > stack->start && seam < stack->end) return true;
+  }
+  return false;
+}
+
+bool VmasMergedOtherwise(const Situation& s) { return MergedOtherwise(s) || StackMergedOtherwise(s); }
+
 constexpr KnownDifference kKnown[] = {
     {"mlock_over_a_hole",
      "2.6.34 brings in what it locks, vma by vma, up to the hole; since 2.6.38 that comes afterwards, and "
@@ -187,9 +202,10 @@ constexpr KnownDifference kKnown[] = {
      "2.6.34 takes an empty old range in the new one for an overlap; since 4.3 it is none", 4003,
      MremapOfNothingOverItself},
     {"vmas_merged_otherwise",
-     "mremap wants its range in one vma; the kernel does not merge neighbours that are alike when each has "
+     "mremap wants its range in one vma, and a stack may grow so far; the kernel does not merge neighbours "
+     "that are alike when each has "
      "had anonymous pages of its own, and in places merges where 2.6.34 did not",
-     2006, MergedOtherwise},
+     2006, VmasMergedOtherwise},
     {"nonlinear_grows",
      "since 4.0 remap_file_pages makes vmas instead of file ptes: mremap grows one of them, from its own "
      "offset on",

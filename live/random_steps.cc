@@ -183,7 +183,7 @@ void RandomSteps::MakeFill(ckpt_pb::Fill& fill) {
 // ---- steps ----
 
 void RandomSteps::MakeMap(Step::Map& op, Kind kind) {
-  op.set_region("r");
+  op.set_region("r" + std::to_string(made_));
   const uint64_t pages = PickPages();
   const bool of_file = kind == Kind::kMapFilePrivate || kind == Kind::kMapFileShared;
   const std::string file = of_file ? PickFile() : "";

@@ -215,6 +215,9 @@ TEST(Oracle, ASeedGivesTheSameStepsAgain) {
   EXPECT_EQ(first->known, second->known);
   EXPECT_GT(first->workload.step_size(), 0);
   EXPECT_EQ(first->workload.DebugString(), second->workload.DebugString());
+  // And they are a workload that others can read.
+  const auto script = Script::Parse("random", first->workload.DebugString());
+  EXPECT_TRUE(script.has_value()) << script.error().what;
 }
 
 TEST(Oracle, ComparesWhenItIsAskedTo) {
