@@ -287,14 +287,7 @@ base::Result<ModifiedRun> ModelSource::NextPublished(uint32_t mm_ref, uint64_t f
 }
 
 base::Result<ModifiedRun> ModelSource::NextModified(uint32_t mm_ref, uint64_t first, uint64_t end) {
-  // The next call is mostly about the same vma.
-  Vma* vma = asked_vma_;
-  if (vma == nullptr || asked_mm_ != mm_ref || first * kPageSize < vma->start ||
-      first * kPageSize >= vma->end) {
-    vma = mms_.at(mm_ref).mm->vma_at(first * kPageSize);
-    asked_mm_ = mm_ref;
-    asked_vma_ = vma;
-  }
+  Vma* vma = mms_.at(mm_ref).mm->vma_at(first * kPageSize);
   CHECK(vma != nullptr && end * kPageSize <= vma->end);
   if (!mm::dump_reads_slots(machine_)) return NextPublished(mm_ref, first, end);
   // Cut where exclusive pages and shared ones meet, so that only the latter are looked up.

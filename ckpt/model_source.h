@@ -101,8 +101,6 @@ class ModelSource final : public MemorySource {
   bool asked_ = false;
   std::map<uint32_t, std::map<uint64_t, uint64_t>> published_;  // by mm: runs of modified pages, first to end
   uint32_t next_objref_ = 1;
-  uint32_t asked_mm_ = 0;  // what NextModified was asked about last
-  mm::Vma* asked_vma_ = nullptr;
 };
 
 }  // namespace ckpt

@@ -116,7 +116,7 @@ int RunRandom(OracleCommand& command, Oracle& oracle) {
   options.pageout = command.swap;
   const auto seed = static_cast<unsigned long long>(options.seed);
   const std::string path = command.save.empty() ? base::Format("oracle-%llu.textproto", seed) : command.save;
-  if (const auto place = image::OutputFile::Check(path); !place)
+  if (const auto place = image::OutputFile::Check(path); !place && !command.save.empty())
     return PrintError(place.error().In("--save '" + base::Printable(path) + "'"));
   Progress progress(base::Format("random steps, seed %llu,", seed), options.steps);
   options.progress = [&](uint64_t steps) { progress.Update(steps); };
@@ -145,6 +145,8 @@ int RunRandom(OracleCommand& command, Oracle& oracle) {
     result["difference"] = DifferenceJson(*report->difference);
     if (!command.json) PrintText(DifferenceText(*report->difference));
     if (!written) code = PrintError(written.error());
+    // Nothing is lost with it.
+    if (!written && !command.json) PrintText(live::FoundText(report->workload, *report->difference));
     if (written) result["saved"] = path;
     if (written && !command.json)
       PrintText(base::Format("%s that show it: %s\n",

@@ -19,8 +19,13 @@
 
 #include "base/check.h"
 
+#ifdef CKPT_AGENT
 extern "C" const char ckpt_agent_image[];
 extern "C" const char ckpt_agent_image_end[];
+#else
+constexpr const char* ckpt_agent_image = nullptr;
+constexpr const char* ckpt_agent_image_end = nullptr;
+#endif
 
 namespace live {
 namespace {
@@ -155,6 +160,9 @@ base::Result<void> Agent::Exit() {
 // ---- all ----
 
 base::Result<std::unique_ptr<Agents>> Agents::Create(std::chrono::milliseconds limit) {
+#ifndef CKPT_AGENT
+  return base::Fail(base::Code::kUnsupported, "the oracle's processes need x86-64");
+#endif
   std::unique_ptr<Agents> agents(new Agents(limit));
   TRY_VOID(agents->Start());
   return agents;

@@ -53,6 +53,10 @@ base::Result<void> CheckLimits(const Call& call, const Answer& kernel) {
     return base::Fail(base::Code::kUnsupported, "%s: the model has no memory for it; give its machine more",
                       CallText(call).c_str());
   }
+  if (kernel.err == ENOSPC || kernel.err == EDQUOT) {
+    return base::Fail(base::Code::kIo, "%s: %s; the scratch folder is full (--scratch names another)",
+                      CallText(call).c_str(), workload::ErrnoName(kernel.err).c_str());
+  }
   const bool locks = call.op == Op::kMlock || call.op == Op::kMlockall || call.op == Op::kMmap ||
                      call.op == Op::kMremap || call.op == Op::kBrk;
   rlimit limit;
