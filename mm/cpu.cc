@@ -33,9 +33,15 @@ const char* KindName(OpKind kind) {
   return "?";
 }
 
-// "DoWpPage" of "mm::VmFault mm::DoWpPage(const mm::Fault&)".
+// "DoWpPage" of "mm::VmFault mm::(anonymous namespace)::DoWpPage(const mm::Fault&)", as Clang writes it.
 std::string ShortFunction(std::string_view whole) {
-  whole = whole.substr(0, whole.find('('));
+  constexpr std::string_view kNameless = "(anonymous namespace)::";
+  size_t end = whole.find('(');
+  while (end != whole.npos && whole.substr(end).starts_with(kNameless)) {
+    whole.remove_prefix(end + kNameless.size());
+    end = whole.find('(');
+  }
+  whole = whole.substr(0, end);
   while (!whole.empty() && whole.back() == ' ') whole.remove_suffix(1);
   const size_t space = whole.find_last_of(" *&");
   if (space != whole.npos) whole.remove_prefix(space + 1);

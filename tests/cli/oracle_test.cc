@@ -123,7 +123,8 @@ TEST_F(OracleCommand, WrongCommandLines) {
 
 TEST_F(OracleCommand, CtrlCEndsRandomSteps) {
   Process process({CKPT_PROGRAM, "oracle", "--minutes", "10", "--seed", "1"}, {.folder = Path("")});
-  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  ASSERT_TRUE(process.WaitUntilItCatches(SIGINT));
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
   process.Send(SIGINT);
   const Outcome outcome = process.Wait();
   EXPECT_EQ(outcome.signal, SIGINT) << outcome;
@@ -134,7 +135,7 @@ TEST_F(OracleCommand, CtrlCEndsRandomSteps) {
 // A terminal sends the signal to all that belongs to the command; timeout does too.
 TEST_F(OracleCommand, CtrlCAtATerminalIsNoDifference) {
   const Outcome outcome =
-      Execute({"timeout", "-s", "INT", "0.5", CKPT_PROGRAM, "oracle", "--minutes", "10", "--seed", "1"},
+      Execute({"timeout", "-s", "INT", "2", CKPT_PROGRAM, "oracle", "--minutes", "10", "--seed", "1"},
               {.folder = Path("")});
   EXPECT_TRUE(OneLine(outcome.err, "interrupted")) << outcome;
   EXPECT_EQ(outcome.out.find("the kernel"), std::string::npos) << outcome;
@@ -156,6 +157,7 @@ TEST_F(OracleCommand, CtrlCEndsAWorkload) {
         "step { map { region: 'm' length: '1MiB' } }\n"
         "step { repeat { times: 1000000 step { store { region: 'm' } } } }\n");
   Process process({CKPT_PROGRAM, "oracle", "long.textproto"}, {.folder = Path("")});
+  ASSERT_TRUE(process.WaitUntilItCatches(SIGTERM));
   std::this_thread::sleep_for(std::chrono::milliseconds(300));
   process.Send(SIGTERM);
   const Outcome outcome = process.Wait();

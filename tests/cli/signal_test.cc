@@ -61,6 +61,7 @@ TEST_F(Signals, WhileStepsRun) {
   for (const char* workload : {"steps.textproto", "step.textproto"}) {
     for (const int signal : signals_) {
       Process process(CkptArgv({"run", workload, "-o", "old.img"}), here_);
+      ASSERT_TRUE(process.WaitUntilItCatches(signal));
       std::this_thread::sleep_for(milliseconds(200));
       ASSERT_TRUE(process.Running());
       EndsBy(process, signal, workload);
@@ -80,12 +81,12 @@ TEST_F(Signals, WhileAnImageIsWritten) {
 
 // Each thread has a chunk under way, of which one alone takes half a second at this level, and others wait.
 TEST_F(Signals, WhileAllThreadsCompress) {
-  Process process(CkptArgv({"run", "dump.textproto", "-o", "old.img", "--level", "19", "--threads", "8"}),
+  Process process(CkptArgv({"run", "dump.textproto", "-o", "old.img", "--level", "19", "--threads", "12"}),
                   here_);
   while (!Dumping() && process.Running()) std::this_thread::sleep_for(milliseconds(1));
   std::this_thread::sleep_for(milliseconds(300));
   ASSERT_TRUE(process.Running());
-  EndsBy(process, SIGINT, "interrupted", milliseconds(2000));
+  EndsBy(process, SIGINT, "interrupted", milliseconds(2500));
 }
 
 // The second one does not wait for anything, and takes the temporary file along as well.
@@ -109,7 +110,8 @@ TEST_F(Signals, WhileImagesAreRead) {
   verify.resize(300, "big.img");
   for (const Args& line : {verify, Args{"diff", "big.img", "step.textproto@base"}}) {
     Process process(CkptArgv(line), here_);
-    std::this_thread::sleep_for(milliseconds(300));
+    ASSERT_TRUE(process.WaitUntilItCatches(SIGINT)) << line.front();
+    std::this_thread::sleep_for(milliseconds(200));
     ASSERT_TRUE(process.Running()) << line.front();
     EndsBy(process, SIGINT);
   }

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <fstream>
 #include <ostream>
 #include <thread>
 
@@ -127,6 +128,18 @@ bool Process::Running() {
   while (Drain(0) && !reaped_) {
     if (waitpid(pid_, &status_, WNOHANG) == pid_) reaped_ = true;
     return !reaped_;
+  }
+  return false;
+}
+
+bool Process::WaitUntilItCatches(int signal) {
+  while (Running()) {
+    std::ifstream status("/proc/" + std::to_string(pid_) + "/status");
+    for (std::string line; std::getline(status, line);) {
+      if (!line.starts_with("SigCgt:")) continue;
+      if ((std::stoull(line.substr(7), nullptr, 16) >> (signal - 1) & 1) != 0) return true;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   return false;
 }

@@ -51,6 +51,9 @@ class Process {
   void Send(int signal) const;
   // Whether it still runs. What it printed is kept for Wait.
   bool Running();
+  // Waits until it has a handler for the signal: a machine that is busy takes its time with a start. False if
+  // it ends before.
+  bool WaitUntilItCatches(int signal);
   Outcome Wait();
 
  private:

@@ -19,7 +19,7 @@ constexpr uint64_t kPlace = 0x20000000;
 
 class AgentsTest : public testing::Test {
  protected:
-  AgentsTest() : agents_(Agents::Create(std::chrono::milliseconds(2000)).value()) {}
+  AgentsTest() : agents_(Agents::Create(std::chrono::milliseconds(10'000)).value()) {}
 
   static Request Syscall(uint32_t number, std::array<uint64_t, 6> args) {
     Request request{};
@@ -143,13 +143,13 @@ TEST_F(AgentsTest, ADeathIsNoticed) {
 }
 
 TEST_F(AgentsTest, AHangIsNoticed) {
-  const auto agents = Agents::Create(std::chrono::milliseconds(200)).value();
+  const auto agents = Agents::Create(std::chrono::milliseconds(1500)).value();
   const auto agent = agents->Spawn().value();
   agent->channel().requests[0] = Syscall(SYS_pause, {});
   const auto hangs = agent->Run(1);
   ASSERT_FALSE(hangs.has_value());
   EXPECT_EQ(hangs.error().code, base::Code::kExpectation);
-  EXPECT_NE(hangs.error().what.find("did not come to an end in 200 ms"), std::string::npos)
+  EXPECT_NE(hangs.error().what.find("did not come to an end in 1500 ms"), std::string::npos)
       << hangs.error().what;
   EXPECT_EQ(agent->pid(), 0) << "it was killed";
 }

@@ -9,6 +9,7 @@ inline constexpr size_t kSteps = 150;  // of a case
 
 // CKPT_LONG=1.
 bool LongRun();
+// CKPT_SEED where it is set.
 uint64_t FreshSeed();
 // A CHECK of the model, or a crash, ends the process before anyone can say which case it was: from here on
 // it is said on the way.
