@@ -221,7 +221,7 @@ base::Result<void> Describer::AddMm(mm::MmStruct& mm, uint32_t objref) {
       if (mm::pte_none(*pte)) continue;
       out->add_pte_page(addr / base::kPageSize - last_page);
       last_page = addr / base::kPageSize;
-      out->add_pte(pte->word);
+      out->add_pte(mm::pte_clear_soft_dirty(*pte).word);
       entries += 2;
     }
     TRY_VOID(Spend(entries));

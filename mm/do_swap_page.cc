@@ -11,10 +11,11 @@ namespace {
 bool MapSwapped(const Fault& f, Pfn pfn, SwpEntry entry) {
   Machine& machine = f.machine();
   uint64_t bits = kPteYoung | ProtBits(f.vma);
+  if (pte_swp_soft_dirty(f.orig) && !Planted(Bug::kSwapinNotSoftDirty)) bits |= kPteSoftDirty;
   bool write_left = f.is_write();
   // Before the new pte is counted and the entry given up: both are this fault's own.
   if (f.is_write() && reuse_swap_page(machine, pfn)) {
-    bits |= machine.pte_dirty_bit() | maybe_mkwrite(f.vma);
+    bits |= f.dirty_bits() | maybe_mkwrite(f.vma);
     write_left = false;
     note_forced_write(f, f.frames().at(pfn));
   }

@@ -51,7 +51,7 @@ VmFault CowBreak(const Fault& f, Pfn old_page) {
   if (won) {
     if (order == CowRmapOrder::kBeforePte) drop_old_rmap();
     if (old_page == kNoPfn) ++f.mm.anon_rss;
-    const uint64_t bits = kPteYoung | machine.pte_dirty_bit() | maybe_mkwrite(f.vma) | ProtBits(f.vma);
+    const uint64_t bits = kPteYoung | f.dirty_bits() | maybe_mkwrite(f.vma) | ProtBits(f.vma);
     page_check_writable(frames, copy, mk_pte(copy, bits), 2);
     ptep_get_and_clear(*f.entry);  // ptep_clear_flush: nobody goes on with the old page
     page_add_new_anon_rmap(machine, copy, f.vma, f.addr);
@@ -137,7 +137,7 @@ VmFault DoWpPage(const Fault& f) {
   }
   if (dirty_page != kNoPfn && !page_make_stable(f.frames(), dirty_page)) return Discarded(f, dirty_page);
   if (reuse) {
-    const uint64_t bits = kPteYoung | machine.pte_dirty_bit() | maybe_mkwrite(f.vma);
+    const uint64_t bits = kPteYoung | f.dirty_bits() | maybe_mkwrite(f.vma);
     if (old_page != kNoPfn) page_check_writable(f.frames(), old_page, pte_set(f.orig, bits), 1);
     ptep_set_bits(*f.entry, bits);
     f.mm.page_table_lock.unlock();

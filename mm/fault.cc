@@ -32,7 +32,7 @@ VmFault DoAnonymousPage(const Fault& f) {
     f.frames().put_page(pfn);
     return VM_FAULT_MINOR;
   }
-  const uint64_t written = f.is_write() ? f.machine().pte_dirty_bit() | maybe_mkwrite(f.vma) : 0;
+  const uint64_t written = f.is_write() ? f.dirty_bits() | maybe_mkwrite(f.vma) : f.soft_dirty_bit();
   const Pte pte = mk_pte(pfn, kPteYoung | written | ProtBits(f.vma));
   page_check_writable(f.frames(), pfn, pte, 2);
   ++f.mm.anon_rss;
@@ -76,7 +76,7 @@ bool InstallFilePage(const Fault& f, Pfn pfn, bool anon) {
   const bool looks = page_host_discards(f.frames()) && !Planted(Bug::kDiscardedNotLookedAt);
   if (looks && page_is_discarded(f.frames().at(pfn))) return false;
   uint64_t bits = kPteYoung | ProtBits(f.vma);
-  if (f.is_write()) bits |= f.machine().pte_dirty_bit() | maybe_mkwrite(f.vma);
+  if (f.is_write()) bits |= f.dirty_bits() | maybe_mkwrite(f.vma);
   if (!f.is_write() && f.vma.is_shared() && !vma_wants_writenotify(f.vma)) bits |= maybe_mkwrite(f.vma);
   const Pte pte = mk_pte(pfn, bits);
   page_check_writable(f.frames(), pfn, pte, 2);
@@ -263,7 +263,8 @@ void install_anon_page(Vma& vma, Vaddr addr, Pfn pfn, Shared share) {
     page.flags |= PG_uptodate;
     page_add_new_anon_rmap(mm.machine, pfn, vma, addr);
   }
-  set_pte(*entry, mk_pte(pfn, kPteYoung | mm.machine.pte_dirty_bit() | ProtBits(vma)));
+  const uint64_t dirty = mm.machine.pte_dirty_bit() | mm.machine.pte_soft_dirty_bit();
+  set_pte(*entry, mk_pte(pfn, kPteYoung | dirty | ProtBits(vma)));
 }
 
 void install_swap_entry(Vma& vma, Vaddr addr, SwpEntry entry) {
@@ -272,15 +273,16 @@ void install_swap_entry(Vma& vma, Vaddr addr, SwpEntry entry) {
   Guard guard(vma.mm->page_table_lock);
   Pte* pte = vma.mm->pgtable.alloc(addr);
   CHECK(pte_none(*pte));
-  set_pte(*pte, swp_entry_to_pte(entry));
+  set_pte(*pte, pte_set(swp_entry_to_pte(entry), vma.mm->machine.pte_soft_dirty_bit()));
 }
 
 void make_writable(Vma& vma) {
   if (vma.is_shared() || (vma.flags & VM_WRITE) == 0) return;
   const Frames& frames = vma.mm->machine.frames;
+  const uint64_t soft_dirty = vma.mm->machine.pte_soft_dirty_bit();
   Guard guard(vma.mm->page_table_lock);
   vma.mm->pgtable.walk(vma.start, vma.end, [&](Vaddr, Pte& pte) {
-    if (!pte_present(pte) || vm_normal_page(pte) == kNoPfn) return;
+    if (!pte_present(pte) || vm_normal_page(pte) == kNoPfn || (~pte.word & soft_dirty) != 0) return;
     const Page& page = frames.at(pte_pfn(pte));
     const bool alone = page.mapcount == 1 && page_swapcount(vma.mm->machine, page) == 0;
     if (!PageAnon(page) || !alone || !(pte_dirty(pte) || vma.mm->machine.key_dirty())) return;

@@ -53,7 +53,8 @@ enum class Shared : uint8_t { kNo, kYes };
 void install_anon_page(Vma& vma, Vaddr addr, Pfn pfn, Shared share);
 // The same for a page whose bytes are in a swap slot, one of whose users is the entry from now on.
 void install_swap_entry(Vma& vma, Vaddr addr, SwpEntry entry);
-// Lets the ptes of anonymous pages that are not shared be written without a fault, where VM_WRITE is set.
+// Lets the ptes of anonymous pages that are not shared be written without a fault, where VM_WRITE is set; but
+// not those that are not soft-dirty, on a machine that tracks that: their next write is to be noticed.
 void make_writable(Vma& vma);
 
 }  // namespace mm

@@ -21,6 +21,10 @@ struct Fault {
   Machine& machine() const { return mm.machine; }
   Frames& frames() const { return mm.machine.frames; }
   bool is_write() const { return write == Write::kYes; }
+  // What an anonymous page's new pte begins with (pte_mksoft_dirty): its page was not there before.
+  uint64_t soft_dirty_bit() const { return vma.is_shared() ? 0 : machine().pte_soft_dirty_bit(); }
+  // What the pte is given for the write (pte_mkdirty).
+  uint64_t dirty_bits() const { return machine().pte_dirty_bit() | soft_dirty_bit(); }
 };
 
 // A page that is reused in place and stays in the swap cache. After a forced write no writable pte says that

@@ -9,13 +9,14 @@ namespace mm {
 namespace {
 
 // What the discard handler, which is at work on the page of a pte, will leave of it (A9).
-Pte PteOfDiscarded(Machine& machine, const Vma& vma, Vaddr addr, Pfn pfn) {
-  const Page& page = machine.frames.at(pfn);
+Pte PteOfDiscarded(Machine& machine, const Vma& vma, Vaddr addr, Pte source) {
+  const Page& page = machine.frames.at(pte_pfn(source));
   if (PageAnon(page)) {
     // RemovalFlag::kTransient: a page that merely left the swap cache is taken for discarded, and its slot is
     // none any more.
     if (page.slot != kNoSlot) swap_duplicate(machine, page.slot);
-    return swp_entry_to_pte(page.slot);
+    const Pte left = swp_entry_to_pte(page.slot);
+    return pte_soft_dirty(source) ? pte_swp_mksoft_dirty(left) : left;
   }
   const bool linear = page.index == linear_page_index(vma, addr);
   const bool keeps = machine.sem().discard_nonlinear == DiscardNonlinear::kFilePte;
@@ -29,7 +30,7 @@ Pte CopyOnePte(MmStruct& parent, MmStruct& child, const Vma& vma, Vaddr addr, Pt
   if (!pte_present(source)) return source;
   if (page_host_discards(machine.frames) && vm_normal_page(source) != kNoPfn &&
       page_is_discarded(machine.frames.at(pte_pfn(source)))) {
-    return PteOfDiscarded(machine, vma, addr, pte_pfn(source));
+    return PteOfDiscarded(machine, vma, addr, source);
   }
   if (is_cow_mapping(vma.flags)) ptep_clear_bits(source, kPteWrite);  // ptep_set_wrprotect
   Pte pte = source;

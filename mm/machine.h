@@ -97,12 +97,21 @@ class Machine {
   // Whether a store is noted in the storage key of its frame; if not, in the pte.
   bool key_dirty() const { return kMayHaveHost && sem().dirty_bits == DirtyBits::kPage; }
   uint64_t pte_dirty_bit() const { return key_dirty() ? 0 : kPteDirty; }
+  // What a write leaves in the pte of a private vma beside that; and what every anonymous page begins with.
+  uint64_t pte_soft_dirty_bit() const { return tracks_soft_dirty ? kPteSoftDirty : 0; }
 
   // Held for reading by every call that a process makes on a machine of several CPUs, for writing by a
   // checkpoint: it finds no call half done.
   Freezer freezer;
   Frames frames;
   VmStat vmstat;
+  // Write tracking (soft_dirty.h): from the first clear_soft_dirty() on, for good. Until then no entry has
+  // the bit, and nothing is different.
+  bool tracks_soft_dirty = false;
+  // The digest of the image that tracking is armed for: a modified page that is not soft-dirty is as in that
+  // image. Empty: not armed. Who makes images sets it, with clear_soft_dirty() at the moment of the image;
+  // the model never looks.
+  std::string tracked_by;
   // References taken by get_user_pages and not given back, by frame.
   std::map<Pfn, int32_t> pins;
   Mapping swapper_space;

@@ -12,6 +12,8 @@
 //   A4  A writable pte stands only in a vma with VM_WRITE, and for a private vma only on an
 //       anonymous page with mapcount 1 (INV-M5, INV-M8).
 //   A5  A present file page in a linear vma has that vma's file and linear index.
+//   A6  A soft-dirty entry stands only in a private vma, names an anonymous page or a slot, and only once
+//       clear_soft_dirty() was called. From then on each writable pte of a private vma is soft-dirty.
 //
 // Locks: mmap_sem guards the vmas; page_table_lock the page table and the counters.
 #pragma once
@@ -80,6 +82,8 @@ class MmStruct {
   unsigned word_bytes = 8;
   std::vector<AuxvEntry> auxv;
   FilePtr exe_file;
+  // clear_soft_dirty() found it here; a fork's copy is a new one (soft_dirty.h).
+  bool soft_dirty_cleared = false;
   uint32_t nr_aio = 0;  // outstanding aio contexts (io_setup); a checkpoint refuses them
 
   // ---- used by mmap.cc and its neighbours; others go through the calls below ----

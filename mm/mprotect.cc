@@ -1,5 +1,5 @@
 // mprotect: B-rules of change_protection. Private ptes lose their write bit, and get it back by a
-// write fault that finds the page exclusive.
+// write fault that finds the page exclusive; which makes them soft-dirty, too.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -12,6 +12,14 @@
 namespace mm {
 namespace {
 
+// can_change_pte_writable of later kernels, without the look at soft-dirty: for Bug::kMprotectNotSoftDirty.
+bool MayWriteAtOnce(const Vma& vma, Pte pte) {
+  const Pfn pfn = vm_normal_page(pte);
+  if (vma.is_shared() || (vma.flags & VM_WRITE) == 0 || pfn == kNoPfn || !pte_dirty(pte)) return false;
+  const Page& page = vma.mm->machine.frames.at(pfn);
+  return PageAnon(page) && page.mapcount == 1 && page_swapcount(vma.mm->machine, page) == 0;
+}
+
 void ChangeProtection(Vma& vma) {
   const uint64_t protnone = (vma.flags & VM_ACCESS_FLAGS) == 0 ? kPteProtnone : 0;
   const bool shared_write = vma.is_shared() && (vma.flags & VM_WRITE) != 0 && !vma_wants_writenotify(vma);
@@ -21,6 +29,7 @@ void ChangeProtection(Vma& vma) {
     const Pte old = ptep_get_and_clear(pte);  // ptep_modify_prot_start
     uint64_t write = shared_write || (vma_wants_writenotify(vma) && pte_dirty(old)) ? kPteWrite : 0;
     if (Planted(Bug::kMprotectKeepsWrite)) write = old.word & kPteWrite;
+    if (Planted(Bug::kMprotectNotSoftDirty) && MayWriteAtOnce(vma, old)) write = kPteWrite;
     const Pte changed = pte_set(pte_clear_bits(old, kPteWrite | kPteProtnone), protnone | write);
     if (const Pfn pfn = vm_normal_page(changed); pfn != kNoPfn) {
       page_check_writable(vma.mm->machine.frames, pfn, changed, 1);

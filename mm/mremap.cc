@@ -12,6 +12,14 @@
 namespace mm {
 namespace {
 
+// move_soft_dirty_pte: what stands at the new address was not there before.
+Pte MoveSoftDirtyPte(const Machine& machine, Pte pte) {
+  if (!machine.tracks_soft_dirty) return pte;
+  const Pfn pfn = pte_present(pte) ? vm_normal_page(pte) : kNoPfn;
+  const bool anon = pte_swap(pte) || (pfn != kNoPfn && PageAnon(machine.frames.at(pfn)));
+  return anon ? pte_mksoft_dirty(pte) : pte;
+}
+
 // Moves the ptes of [old_addr, old_addr + length) to new_addr. The destination holds none.
 void MovePageTables(Vma& vma, Vaddr old_addr, Vaddr new_addr, uint64_t length) {
   MmStruct& mm = *vma.mm;
@@ -23,7 +31,7 @@ void MovePageTables(Vma& vma, Vaddr old_addr, Vaddr new_addr, uint64_t length) {
     Pte* to = mm.pgtable.alloc(addr - old_addr + new_addr);
     CHECK(pte_none(*to));
     const Pte moved = ptep_get_and_clear(pte);
-    set_pte(*to, moved);
+    set_pte(*to, MoveSoftDirtyPte(mm.machine, moved));
     const Pfn pfn = pte_present(moved) ? vm_normal_page(moved) : kNoPfn;
     if (pfn != kNoPfn) page_move_rmap(mm.machine, pfn, mm, addr, addr - old_addr + new_addr);
   });

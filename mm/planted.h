@@ -56,6 +56,9 @@ enum class Bug : uint8_t {
   kInstallAfterTruncate,      // install_page maps a page that a truncate took away.
   kRemovesUsedPage,           // remove_mapping does not look at the page's count.
   kSwapoffOnePass,            // swapoff does not look for entries that were copied behind it.
+  // Of soft-dirty tracking: tests/planted/planted_test.cc.
+  kSwapinNotSoftDirty,    // A swap-in loses the bit of the entry.
+  kMprotectNotSoftDirty,  // mprotect lets a pte be written at once that is not soft-dirty.
   // For the oracle: tests/planted/planted_oracle_test.cc.
   kMprotectKeepsWrite,  // mprotect leaves the write bit of ptes.
   kMoveLosesPage,       // mremap does not move the first page.

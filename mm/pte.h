@@ -2,10 +2,11 @@
 //
 //   none      all bits clear
 //   present   pfn, and: write, dirty, young, special (the zero page and raw frames without a Page),
-//             protnone (present, but the vma allows no access)
+//             protnone (present, but the vma allows no access), soft-dirty
 //   file      a page index of the vma's file (pte_file; seed 004, non-linear mappings)
-//   swap      a swap slot
+//   swap      a swap slot, and soft-dirty
 //   hwpoison  a page whose memory failed (memory_failure.h); any access is SIGBUS
+// soft-dirty: of a private vma's anonymous page; soft_dirty.h has the rules.
 // The software reads and writes entries only under page_table_lock; loads and stores of the process
 // set young and dirty without it, as hardware does.
 #pragma once
@@ -31,6 +32,7 @@ inline constexpr uint64_t kPteProtnone = 1u << 5;
 inline constexpr uint64_t kPteFile = 1u << 6;
 inline constexpr uint64_t kPteSwap = 1u << 7;
 inline constexpr uint64_t kPteHwpoison = 1u << 8;
+inline constexpr uint64_t kPteSoftDirty = 1u << 9;
 inline constexpr unsigned kPtePayloadShift = 12;
 
 // The largest page index that a file pte holds (PTE_FILE_MAX_BITS).
@@ -43,6 +45,7 @@ constexpr bool pte_dirty(Pte pte) { return (pte.word & kPteDirty) != 0; }
 constexpr bool pte_young(Pte pte) { return (pte.word & kPteYoung) != 0; }
 constexpr bool pte_special(Pte pte) { return (pte.word & kPteSpecial) != 0; }
 constexpr bool pte_protnone(Pte pte) { return (pte.word & kPteProtnone) != 0; }
+constexpr bool pte_soft_dirty(Pte pte) { return (pte.word & kPteSoftDirty) != 0; }
 // Of entries that are neither none nor present:
 constexpr bool pte_file(Pte pte) { return (pte.word & (kPtePresent | kPteFile)) == kPteFile; }
 constexpr bool pte_swap(Pte pte) { return (pte.word & (kPtePresent | kPteSwap)) == kPteSwap; }
@@ -64,6 +67,12 @@ constexpr Pte hwpoison_entry_to_pte(Pfn pfn) {
 }
 constexpr Pte pte_set(Pte pte, uint64_t bits) { return {pte.word | bits}; }
 constexpr Pte pte_clear_bits(Pte pte, uint64_t bits) { return {pte.word & ~bits}; }
+constexpr Pte pte_mksoft_dirty(Pte pte) { return pte_set(pte, kPteSoftDirty); }
+constexpr Pte pte_clear_soft_dirty(Pte pte) { return pte_clear_bits(pte, kPteSoftDirty); }
+// The same of a swap entry, where the bit has the same place.
+constexpr bool pte_swp_soft_dirty(Pte pte) { return pte_soft_dirty(pte); }
+constexpr Pte pte_swp_mksoft_dirty(Pte pte) { return pte_mksoft_dirty(pte); }
+constexpr Pte pte_swp_clear_soft_dirty(Pte pte) { return pte_clear_soft_dirty(pte); }
 
 // ---- changes of an entry that other CPUs may look at, or set bits of, at any time ----
 

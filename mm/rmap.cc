@@ -92,11 +92,13 @@ LastUnmap RemoveRmap(Machine& machine, Page& page, MmStruct& mm, Vaddr addr) {
   return {.unmapped = true, .dirty = TestAndClearKey(machine, page)};
 }
 
-// Removes one pte of the page, under its page_table_lock. `left` stays in its place.
+// Removes one pte of the page, under its page_table_lock. `left` stays in its place; a swap entry is
+// soft-dirty if the pte was.
 enum class ChainLock : uint8_t { kFree, kHeld };
 void UnmapPte(Machine& machine, PteAddr at, Pte& entry, Pfn pfn, Pte left, ChainLock chain) {
   Page& page = machine.frames.at(pfn);
   const Pte old = ptep_get_and_clear(entry);
+  if (pte_swap(left) && pte_soft_dirty(old)) left = pte_swp_mksoft_dirty(left);
   if (!pte_none(left)) set_pte(entry, left);
   if (pte_dirty(old) && !Planted(Bug::kDirtyPteDropped)) set_page_dirty(machine, pfn);
   --(PageAnon(page) ? at.mm->anon_rss : at.mm->file_rss);

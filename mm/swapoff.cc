@@ -17,7 +17,8 @@ void UnusePte(Vma& vma, Vaddr addr, Pte& entry, Pfn pfn) {
   machine.frames.get_page(pfn);
   page_add_anon_rmap(machine, pfn, vma, addr);
   // Old: nobody asked for it just now.
-  set_pte(entry, mk_pte(pfn, (vma.flags & VM_ACCESS_FLAGS) == 0 ? kPteProtnone : 0));
+  const uint64_t soft_dirty = pte_swp_soft_dirty(entry) ? kPteSoftDirty : 0;
+  set_pte(entry, mk_pte(pfn, soft_dirty | ((vma.flags & VM_ACCESS_FLAGS) == 0 ? kPteProtnone : 0)));
   swap_free(machine, slot);
 }
 

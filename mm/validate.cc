@@ -73,6 +73,7 @@ class Checker {
       if (vma == nullptr) return Broken(Format("A2: pid %u %#llx has a pte and no vma", pid, Hex(addr)));
       if (vma->has_fault() && (vma->flags & VM_NONLINEAR) == 0) CheckPastEof(pid, *vma, addr);
       if (pte_swap(pte)) CountUser(pid, addr, pte_to_swp_entry(pte));
+      CheckSoftDirty(pid, *vma, addr, pte);
       if (!pte_present(pte)) return;
       if (pte_write(pte)) CheckWritable(pid, *vma, addr, pte);
       const Pfn pfn = vm_normal_page(pte);
@@ -116,6 +117,19 @@ class Checker {
         pte_pfn(pte) == kZeroPfn) {
       Broken(Format("A4: pid %u %#llx may write page %u, which is not its alone", pid, Hex(addr),
                     Num(pte_pfn(pte))));
+    }
+  }
+
+  void CheckSoftDirty(Pid pid, const Vma& vma, Vaddr addr, Pte pte) {
+    const bool writable = pte_present(pte) && pte_write(pte) && !vma.is_shared();
+    if (machine_.tracks_soft_dirty && writable && !pte_soft_dirty(pte)) {
+      Broken(Format("A6: pid %u %#llx is writable and not soft-dirty", pid, Hex(addr)));
+    }
+    if (!pte_soft_dirty(pte)) return;
+    const Pfn pfn = pte_present(pte) ? vm_normal_page(pte) : kNoPfn;
+    const bool anon = pte_swap(pte) || (pfn != kNoPfn && PageAnon(machine_.frames.at(pfn)));
+    if (!machine_.tracks_soft_dirty || vma.is_shared() || !anon) {
+      Broken(Format("A6: pid %u %#llx is soft-dirty, and nothing tracks it", pid, Hex(addr)));
     }
   }
 

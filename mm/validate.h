@@ -4,7 +4,7 @@
 // The invariants:
 //   P1 P2 P3   page counts (page.h)               F1 F2   frames (frames.h)
 //   C1 C2 C3   page caches and vma lists (file.h)  C4      clean cache pages equal disk (deep only)
-//   A1 .. A5   address spaces (mm_struct.h)
+//   A1 .. A6   address spaces (mm_struct.h)
 //   R1         nr_mapped, nr_anon_pages, nr_dirty, nr_writeback are recounts (rmap.h)
 //   T1         no linear pte lies past the end of its file (INV-M2), unless a switch lets it
 //   L1         no lock is held, no page is locked, between steps

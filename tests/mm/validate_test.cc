@@ -7,6 +7,7 @@
 #include <functional>
 
 #include "mm/fault.h"
+#include "mm/soft_dirty.h"
 #include "tests/mm/world.h"
 
 namespace mm {
@@ -125,6 +126,20 @@ TEST(Validate, WritablePtes) {
   s.ExpectChanged("A4", "a writable pte to a page of two owners", s.pte(s.anon),
                   pte_set(s.pte(s.anon), kPteWrite));
   s.w.Exit(child);
+}
+
+TEST(Validate, SoftDirtyPtes) {
+  Scene s;
+  s.ExpectChanged("A6", "a soft-dirty pte that nobody asked for", s.pte(s.anon),
+                  pte_mksoft_dirty(s.pte(s.anon)));
+  clear_soft_dirty(s.w.machine());
+  ASSERT_EQ(s.w.TryStore(s.p, s.anon), Outcome::kOk);
+  s.ExpectChanged("A6", "a writable pte that is not soft-dirty", s.pte(s.anon),
+                  pte_clear_soft_dirty(s.pte(s.anon)));
+  s.ExpectChanged("A6", "the zero page", s.pte(s.anon + kPage), pte_mksoft_dirty(s.pte(s.anon + kPage)));
+  s.ExpectChanged("A6", "the file's page", s.pte(s.priv + kPage), pte_mksoft_dirty(s.pte(s.priv + kPage)));
+  s.ExpectChanged("A6", "a page of a shared mapping", s.pte(s.shared + 2 * kPage),
+                  pte_mksoft_dirty(s.pte(s.shared + 2 * kPage)));
 }
 
 TEST(Validate, FilePagesAtTheirPlaces) {

@@ -9,6 +9,7 @@
 #include <random>
 
 #include "base/random.h"
+#include "mm/soft_dirty.h"
 #include "tests/mm/hinting_world.h"
 #include "tests/scenarios/engine_fixture.h"
 
@@ -160,6 +161,34 @@ void Mutate(google::protobuf::Message& message, base::Random& random) {
     if (nearby) number = reflection->GetRepeatedUInt32(message, field, at) + random.Below(5) - 2;
     reflection->SetRepeatedUInt32(&message, field, at, static_cast<uint32_t>(number));
   }
+}
+
+// Tracking ends with the machine that tracks.
+TEST(GuestBuilder, TheSoftDirtyBitIsNotSaved) {
+  Guest guest;
+  guest.Fill();
+  clear_soft_dirty(guest.world.machine());
+  guest.world.Store(guest.process, guest.anon + 2 * kPage, "later");
+  guest.world.PageOut(guest.process, guest.anon + 2 * kPage);
+  guest.world.Store(guest.process, guest.anon + 3 * kPage, "later");
+  ASSERT_TRUE(guest.Save());
+  ckpt_pb::Guest saved = guest.trip.image().guest();
+  ASSERT_GT(saved.mm(0).pte_size(), 0);
+  for (const ckpt_pb::GuestMm& mm : saved.mm()) {
+    for (const uint64_t word : mm.pte()) EXPECT_FALSE(pte_soft_dirty(Pte{word}));
+  }
+  const auto box = guest.trip.Restore();
+  ASSERT_NE(box, nullptr);
+  EXPECT_FALSE(box->machine().tracks_soft_dirty);
+
+  // An image that has it is none of this version's.
+  saved.mutable_mm(0)->set_pte(0, pte_mksoft_dirty(Pte{saved.mm(0).pte(0)}).word);
+  auto sink = restore::ModelSink::Create(guest.trip.image().machine(), "", &saved).value();
+  const auto restored = restore::Restore(guest.trip.image(), *sink, guest.trip.options);
+  ASSERT_FALSE(restored.has_value());
+  EXPECT_EQ(restored.error().code, Code::kCorrupt);
+  EXPECT_NE(restored.error().what.find("is none that this version knows"), std::string::npos)
+      << restored.error().what;
 }
 
 TEST(GuestBuilder, LiesAreRefused) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "mm/reclaim.h"
+#include "mm/soft_dirty.h"
 #include "tests/scenarios/hinting_fixture.h"
 
 namespace mm {
@@ -194,6 +195,30 @@ TEST(Scenario, G49_fork_against_the_handler_swap_cache_page) {
   EXPECT_EQ(w.m().swap->count(slot), 2u);
   EXPECT_BYTES(w.Load(p, a, 4), "kept");
   EXPECT_BYTES(w.Load(*child, a, 4), "kept");
+}
+
+// What the child is given instead of the page is soft-dirty if the page is; and so is what the handler
+// leaves.
+TEST(Scenario, G49_fork_against_the_handler_carries_soft_dirty) {
+  for (const bool soft : {false, true}) {
+    Scene w;
+    Process& p = w.Spawn();
+    if (soft) clear_soft_dirty(w.m());
+    const Vaddr a = w.InSwapCache(p, "kept");
+    if (!soft) clear_soft_dirty(w.m());
+    EXPECT_EQ(soft_dirty(*p.mm, a), soft);
+    const SwpEntry slot = w.PageAt(p, a).slot;
+    ASSERT_TRUE(w.Take(w.PfnAt(p, a)));
+    Process* child = nullptr;
+    ASSERT_TRUE(w.Beside([&] { EXPECT_EQ(lookup_swap_cache(w.m(), slot), kNoPfn); }, kFlagSet.function,
+                         kFlagSet.name, [&] { child = w.m().fork(p.pid, 77, "child").value(); }));
+    for (Process* process : {&p, child}) {
+      EXPECT_TRUE(pte_swap(w.PteAt(*process, a)));
+      EXPECT_EQ(pte_swp_soft_dirty(w.PteAt(*process, a)), soft);
+      EXPECT_BYTES(w.Load(*process, a, 4), "kept");
+      EXPECT_EQ(soft_dirty(*process->mm, a), soft);
+    }
+  }
 }
 
 // A page that two processes had in swap: one has it mapped from the swap cache, the other exits, and with it
