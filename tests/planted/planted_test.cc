@@ -22,7 +22,7 @@ namespace {
 
 constexpr size_t kSteps = 150;
 constexpr uint64_t kFirstSeed = 1;
-constexpr uint64_t kCases = 40;  // 6000 steps, in which each bug must be found
+constexpr uint64_t kCases = 40;  // 6000 steps, in which a bug must be found unless it has more
 
 // What a child says before it ends.
 struct Report {
@@ -47,28 +47,12 @@ void OnAbort(int) {
   planted::SendAndExit(Finished(report));
 }
 
-// Cases until one fails.
-Report Hunt(mm::Bug bug, Checks checks, const char* change = nullptr) {
-  Options options;
-  options.checks = checks;
-  if (change != nullptr) CHECK(mm::SetSwitch(options.semantics, change));
-  return planted::RunInChild(bug, OnAbort, [&] {
-    Report report;
-    for (uint64_t seed = kFirstSeed; seed < kFirstSeed + kCases && !report.found; ++seed) {
-      const std::optional<Failure> failure = RunCase(MakeCase(seed, kSteps), options);
-      if (!failure) continue;
-      report.found = true;
-      report.step = failure->step;
-      std::strncpy(report.what, failure->what.c_str(), sizeof report.what - 1);
-    }
-    return Finished(report);
-  });
-}
-
 struct Planted {
-  mm::Bug bug;
-  const char* name;
+  mm::Bug bug = mm::Bug::kNone;
+  const char* name = "";
   const char* change = nullptr;  // the switch under which it can be seen
+  bool soft_dirty = false;       // tracked
+  uint64_t cases = kCases;
 };
 constexpr Planted kPlanted[] = {
     {mm::Bug::kCowWritesInPlace, "CowWritesInPlace"},
@@ -80,15 +64,37 @@ constexpr Planted kPlanted[] = {
     {mm::Bug::kSwapCountOffByOne, "SwapCountOffByOne"},
     {mm::Bug::kChainEntryLeftBehind, "ChainEntryLeftBehind"},
     {mm::Bug::kNonlinearOffsetLost, "NonlinearOffsetLost"},
+    {mm::Bug::kSwapinNotSoftDirty, "SwapinNotSoftDirty", nullptr, true},
+    // Few calls of mprotect meet a page that is clean just then.
+    {mm::Bug::kMprotectNotSoftDirty, "MprotectNotSoftDirty", nullptr, true, 50 * kCases},
 };
+
+// Cases until one fails.
+Report Hunt(const Planted& hunted, Checks checks) {
+  Options options;
+  options.checks = checks;
+  options.soft_dirty = hunted.soft_dirty;
+  if (hunted.change != nullptr) CHECK(mm::SetSwitch(options.semantics, hunted.change));
+  return planted::RunInChild(hunted.bug, OnAbort, [&] {
+    Report report;
+    for (uint64_t seed = kFirstSeed; seed < kFirstSeed + hunted.cases && !report.found; ++seed) {
+      const std::optional<Failure> failure = RunCase(MakeCase(seed, kSteps), options);
+      if (!failure) continue;
+      report.found = true;
+      report.step = failure->step;
+      std::strncpy(report.what, failure->what.c_str(), sizeof report.what - 1);
+    }
+    return Finished(report);
+  });
+}
 
 void PrintTo(const Planted& planted, std::ostream* out) { *out << planted.name; }
 
 class PlantedBug : public testing::TestWithParam<Planted> {
  protected:
   void Find(Checks checks) {
-    const Report report = Hunt(GetParam().bug, checks, GetParam().change);
-    ASSERT_TRUE(report.found) << "not in " << kCases << " cases of " << kSteps << " steps";
+    const Report report = Hunt(GetParam(), checks);
+    ASSERT_TRUE(report.found) << "not in " << GetParam().cases << " cases of " << kSteps << " steps";
     std::printf("%s: after %llu steps, in step %zu of the case of seed %llu: %s\n", GetParam().name,
                 static_cast<unsigned long long>(report.steps_total), report.step,
                 static_cast<unsigned long long>(report.seed), report.aborted ? "a CHECK" : report.what);
@@ -122,9 +128,11 @@ TEST(PlantedBugs, ReferencedNotCleared) {
 }
 
 TEST(PlantedBugs, SameCasesPassWithoutABug) {
-  const Report report = Hunt(mm::Bug::kNone, Checks::kAll);
-  EXPECT_FALSE(report.found) << "step " << report.step << " of seed " << report.seed << ": " << report.what;
-  EXPECT_EQ(report.steps_total, kCases * kSteps);
+  for (const bool soft_dirty : {false, true}) {
+    const Report report = Hunt({.soft_dirty = soft_dirty}, Checks::kAll);
+    EXPECT_FALSE(report.found) << "step " << report.step << " of seed " << report.seed << ": " << report.what;
+    EXPECT_EQ(report.steps_total, kCases * kSteps);
+  }
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "base/random.h"
 #include "mm/follow_page.h"
 #include "mm/validate.h"
+#include "tests/property/soft_dirty.h"
 #include "tests/property/world.h"
 
 namespace property {
@@ -143,14 +144,18 @@ std::optional<Failure> RunCase(const Case& test, const Options& options) {
   g_progress.step = 0;
   World world(options);
   SetUp(world, test.seed);
+  SoftDirtyCheck soft_dirty(world);
   for (size_t step = 0; step < test.ops.size(); ++step) {
     g_progress.step = step;
     ++g_progress.steps_total;
     const bool was_synced = world.synced;
     const uint64_t stalls = world.machine->vmstat.allocstall;
+    Difference difference;
+    if (options.soft_dirty && world.synced) difference = soft_dirty.Before(test.ops[step]);
+    if (difference) return Failure{step, *difference};
     if (options.memory == Memory::kTight) AlignFiles(world);
     if (MoveHost(world, test.ops[step])) ++g_progress.host_steps;
-    Difference difference = RunOp(world, test.ops[step]);
+    difference = RunOp(world, test.ops[step]);
     // Also where the step itself made memory free again: what was written back for it is not noticed here.
     const bool made_room = options.memory == Memory::kSmall && world.machine->vmstat.allocstall != stalls;
     if (made_room || world.machine->frames.nr_free() == 0) {
@@ -160,6 +165,7 @@ std::optional<Failure> RunCase(const Case& test, const Options& options) {
     // Once an allocation may have failed, the outcomes of this step are as unknown as the contents.
     if (difference && (was_synced && world.synced)) return Failure{step, *difference};
     if (world.synced) difference = Compare(world);
+    if (world.synced && !difference && options.soft_dirty) difference = soft_dirty.After(test.ops[step]);
     if (world.synced && difference) return Failure{step, *difference};
     const bool last = step + 1 == test.ops.size();
     if (options.checks == Checks::kAll && (last || step % options.validate_every == 0)) {
@@ -174,6 +180,9 @@ std::optional<Failure> RunCase(const Case& test, const Options& options) {
     g_progress.discard_faults += world.machine->host->stat().discard_faults;
     g_progress.paged_out += world.machine->host->stat().paged_out;
   }
+  g_progress.clears += soft_dirty.stat().clears;
+  g_progress.clean += soft_dirty.stat().clean;
+  g_progress.soft_dirty += soft_dirty.stat().soft_dirty;
   return {};
 }
 

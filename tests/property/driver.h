@@ -82,6 +82,7 @@ struct Options {
   // A host underneath that is short of memory, also where there are no hints (it pages then) and in
   // Memory::kTight. Otherwise there is one where semantics.hints is on, short of memory in Memory::kAmple.
   bool host = false;
+  bool soft_dirty = false;  // clear_soft_dirty() at random moments, and what soft_dirty() says (soft_dirty.h)
   uint32_t validate_every = 1;  // steps from one mm::Validate to the next; after the last step there is one
   bool trace = false;           // print each call to standard error before it is made
 };
@@ -103,6 +104,10 @@ struct Progress {
   uint64_t discarded = 0;    // pages that a host took for good
   uint64_t discard_faults = 0;
   uint64_t paged_out = 0;  // pages that a host wrote to its paging store
+  // Of soft-dirty tracking: how often it was cleared, and what modified pages were said to be after steps.
+  uint64_t clears = 0;
+  uint64_t clean = 0;
+  uint64_t soft_dirty = 0;
 };
 const Progress& CurrentProgress();
 

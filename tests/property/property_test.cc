@@ -4,7 +4,8 @@
 //   CKPT_SEED=N     runs only the case that was drawn from seed N, with every call printed, at the
 //                   length of CKPT_STEPS (a failure prints both); CKPT_PRESET=k18, CKPT_SWITCH=name=value,
 //                   CKPT_SMALL=1 or CKPT_TIGHT=1, and CKPT_HOST=1 say under which semantics, in how much
-//                   memory, and whether a host underneath has less
+//                   memory, and whether a host underneath has less; CKPT_SOFT_DIRTY=1: with the checks of
+//                   soft_dirty_test.cc
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -62,6 +63,7 @@ TEST_F(Property, OneSeed) {
   if (std::getenv("CKPT_SMALL") != nullptr) options.memory = Memory::kSmall;
   if (std::getenv("CKPT_TIGHT") != nullptr) options.memory = Memory::kTight;
   options.host = std::getenv("CKPT_HOST") != nullptr;
+  options.soft_dirty = std::getenv("CKPT_SOFT_DIRTY") != nullptr;
   options.trace = true;
   const Case test =
       MakeCase(std::strtoull(seed, nullptr, 0), steps != nullptr ? std::strtoull(steps, nullptr, 0) : kSteps);

@@ -233,6 +233,7 @@ const std::vector<Spec>& Races() {
     AddFailureRaces(&all);
     AddCheckpointRaces(&all);
     AddHintingRaces(&all);
+    AddSoftDirtyRaces(&all);
     return all;
   }();
   return races;

@@ -162,6 +162,7 @@ void AddTruncateRaces(std::vector<Spec>* races);
 void AddFailureRaces(std::vector<Spec>* races);
 void AddCheckpointRaces(std::vector<Spec>* races);
 void AddHintingRaces(std::vector<Spec>* races);
+void AddSoftDirtyRaces(std::vector<Spec>* races);
 
 // Actions that many races have.
 inline void Reclaim(World& w) { w.Reclaim(w.pfn); }
