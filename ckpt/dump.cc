@@ -23,6 +23,16 @@ base::Result<void> AddMetadata(MemorySource& source, image::Writer& writer,
   return source.DescribeGuest([&](const ckpt_pb::Guest& part) { return writer.AddGuest(part); });
 }
 
+using ParentPtr = std::unique_ptr<image::ParentPages>;
+
+base::Result<ParentPtr> OpenParent(const MemorySource& source, const DumpOptions& options) {
+  if (options.parent.empty()) return nullptr;
+  const auto image = TRY(image::Reader::Open(options.parent, {.also = options.also}));
+  const bool tracked = source.tracked_by() == image->digest() && !IsGuest(source);
+  return image::ParentPages::Load(
+      *image, tracked ? image::ParentPages::By::kPlace : image::ParentPages::By::kContent);
+}
+
 base::Result<void> AddMm(MemorySource& source, uint32_t mm, Plan& plan, ckpt_pb::Totals& totals) {
   for (const ckpt_pb::Vma& vma : source.vmas(mm).vma()) {
     if (vma.kind() != ckpt_pb::Vma::ANON && vma.kind() != ckpt_pb::Vma::FILE_PRIVATE) continue;
@@ -79,12 +89,14 @@ base::Result<void> AddMemory(MemorySource& source, Plan& plan, ckpt_pb::Totals& 
   return plan.Finish();
 }
 
-}  // namespace
-
-base::Result<DumpReport> Dump(MemorySource& source, const std::string& path, const DumpOptions& options) {
+base::Result<DumpReport> TryDump(MemorySource& source, const std::string& path, const DumpOptions& options) {
   TRY_VOID(source.Prepare());
-  const std::unique_ptr<image::Writer> writer = TRY(image::Writer::Create(path, source, options.write));
+  const ParentPtr parent = TRY(OpenParent(source, options));
+  image::WriteOptions write = options.write;
+  write.parent = parent.get();
+  const std::unique_ptr<image::Writer> writer = TRY(image::Writer::Create(path, source, write));
   TRY_VOID(AddMetadata(source, *writer, options.workload_state));
+  if (parent != nullptr) TRY_VOID(writer->AddSection(image::SectionType::kParent, parent->Record(path)));
 
   DumpReport report;
   ckpt_pb::Totals& totals = report.totals;
@@ -94,15 +106,28 @@ base::Result<DumpReport> Dump(MemorySource& source, const std::string& path, con
   totals.set_clean(residency.clean);
   totals.set_zero(residency.zero);
 
-  Plan plan([&](const PageRun& run) -> base::Result<void> {
-    const uint64_t number = TRY(writer->AddRun(run));
-    CHECK(run.kind() != PageRun::STORED || number == run.stored());
+  const auto emit = [&](const PageRun& run) -> base::Result<void> {
+    (void)TRY(writer->AddRun(run));
     return {};
-  });
+  };
+  Plan plan(emit, parent.get());
   TRY_VOID(AddMemory(source, plan, totals));
-  totals.set_stored(plan.stored());
   totals.set_shared(plan.shared());
+  totals.set_in_parent(plan.in_parent());
   report.image = TRY(writer->Commit(totals));
+  totals = report.image.totals;
+  if (parent != nullptr) {
+    report.known = parent->by() == image::ParentPages::By::kPlace ? DumpReport::Known::kByTracking
+                                                                  : DumpReport::Known::kByContent;
+  }
+  return report;
+}
+
+}  // namespace
+
+base::Result<DumpReport> Dump(MemorySource& source, const std::string& path, const DumpOptions& options) {
+  auto report = TryDump(source, path, options);
+  if (!report || options.track) source.Track(report ? report->image.digest : "");
   return report;
 }
 

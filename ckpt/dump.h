@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "ckpt/source.h"
@@ -11,17 +12,25 @@
 namespace ckpt {
 
 struct DumpOptions {
-  image::WriteOptions write;
-  std::string workload_state;  // opaque, for restore --resume; empty: none
+  image::WriteOptions write;      // but for its parent
+  std::string parent;             // the image that this one is a child of; empty: none
+  std::vector<std::string> also;  // where its ancestors are looked for, too
+  bool track = false;             // Track writes from this image on, for a child of it.
+  std::string workload_state;     // opaque, for restore --resume; empty: none
 };
 
 struct DumpReport {
   ckpt_pb::Totals totals;
   image::Summary image;
+  // How it was known which pages are in the parent.
+  enum class Known { kNoParent, kByTracking, kByContent } known = Known::kNoParent;
 };
 
 // Prepares the source and writes the image to `path`: the old file or the new one, never half of
-// one. On failure the old file is as it was and nothing else is left.
+// one. On failure the old file is as it was, nothing else is left, and writes are no longer tracked.
+//
+// A child stores what was written since its parent: by tracking where that is armed for this very parent,
+// otherwise what has other contents. kChanged, kNotFound: of the parent or an ancestor (proto/chain.h).
 base::Result<DumpReport> Dump(MemorySource& source, const std::string& path, const DumpOptions& options);
 
 }  // namespace ckpt

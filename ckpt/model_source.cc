@@ -7,6 +7,7 @@
 #include "ckpt/model_describe.h"
 #include "mm/follow_page.h"
 #include "mm/peek.h"
+#include "mm/soft_dirty.h"
 #include "proto/format.h"
 
 namespace ckpt {
@@ -293,7 +294,22 @@ base::Result<ModifiedRun> ModelSource::NextModified(uint32_t mm_ref, uint64_t fi
   // Cut where exclusive pages and shared ones meet, so that only the latter are looked up.
   const mm::DirtyRun run =
       mm::next_dirty_run(*vma, first * kPageSize, end * kPageSize, ~uint64_t{0}, mm::Cut::kAtShared);
-  return ModifiedRun{run.start / kPageSize, run.pages, run.shared};
+  ModifiedRun modified{run.start / kPageSize, run.pages, run.shared};
+  const uint32_t tracked = vma->mm->tracked_objref;
+  if (machine_.tracked_by.empty() || tracked == 0 || run.pages == 0) return modified;
+  const mm::SoftDirtyRun alike =
+      mm::next_soft_dirty_run(*vma->mm, run.start, run.start + run.pages * kPageSize);
+  modified.count = alike.pages;
+  if (!alike.soft_dirty) modified.parent_mm = tracked;
+  return modified;
+}
+
+void ModelSource::Track(const std::string& digest) {
+  machine_.tracked_by = digest;
+  if (digest.empty()) return;
+  mm::clear_soft_dirty(machine_);
+  for (const auto& [pid, process] : machine_.processes()) process->mm->tracked_objref = 0;
+  for (const auto& [objref, entry] : mms_) entry.mm->tracked_objref = objref;
 }
 
 uint32_t ModelSource::PageIdentity(uint32_t mm_ref, uint64_t page) {

@@ -44,6 +44,9 @@ class ModelSource final : public MemorySource {
   ModifiedRun NextOfObject(uint32_t file, uint64_t first) override;
   base::Result<std::vector<ckpt_pb::PageRun>> ChangedPages(uint32_t file) override;
   Residency CountResidency() override;
+  // By soft-dirty bits, of private pages alone.
+  std::string tracked_by() const override { return machine_.tracked_by; }
+  void Track(const std::string& digest) override;
   base::Result<void> DescribeGuest(
       const std::function<base::Result<void>(const ckpt_pb::Guest&)>& part) override;
   std::vector<ckpt_pb::PageRun> GuestRuns() override;

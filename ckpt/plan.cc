@@ -1,5 +1,6 @@
 #include "ckpt/plan.h"
 
+#include <algorithm>
 #include <limits>
 
 namespace ckpt {
@@ -22,10 +23,31 @@ base::Result<void> Plan::Append(const PageRun& run) {
 
 base::Result<void> Plan::AddAsIs(PageRun run) {
   if (run.kind() == PageRun::STORED) {
-    run.set_stored(stored_);
-    stored_ += run.count();
+    run.set_stored(pages_);
+    pages_ += run.count();
   }
   return Append(run);
+}
+
+// Pages that are named for the first time.
+base::Result<void> Plan::AddPages(PageRun run, const ModifiedRun& from) {
+  if (from.parent_mm == 0 || parent_ == nullptr) return AddAsIs(run);
+  for (const uint64_t end = run.first() + run.count(); run.first() < end;) {
+    PageRun part = run;
+    const std::optional<PageRun> known = parent_->At(PageRun::MM, from.parent_mm, run.first());
+    part.set_count(known ? std::min(known->count(), end - run.first()) : 1);
+    run.set_first(run.first() + part.count());
+    if (!known) {
+      TRY_VOID(AddAsIs(part));
+      continue;
+    }
+    in_parent_ += part.count();
+    pages_ += part.count();
+    part.set_kind(known->kind());
+    part.set_stored(known->stored());
+    TRY_VOID(Append(part));
+  }
+  return {};
 }
 
 base::Result<void> Plan::Add(PageRun::Owner owner, uint32_t objref, const ModifiedRun& run,
@@ -36,18 +58,18 @@ base::Result<void> Plan::Add(PageRun::Owner owner, uint32_t objref, const Modifi
   if (!run.maybe_shared) {
     out.set_first(run.first);
     out.set_count(run.count);
-    return AddAsIs(out);
+    return AddPages(out, run);
   }
   for (uint64_t page = run.first; page < run.first + run.count; ++page) {
     out.set_first(page);
     out.set_count(1);
-    if (stored_ >= std::numeric_limits<uint32_t>::max()) {
+    if (pages_ >= std::numeric_limits<uint32_t>::max()) {
       return base::Fail(base::Code::kTooBig, "more than 2^32 pages with shared ones among them");
     }
-    const auto [place, first_time] = stored_at_.try_emplace(identity(page), static_cast<uint32_t>(stored_));
+    const auto [place, first_time] = stored_at_.try_emplace(identity(page), static_cast<uint32_t>(pages_));
     if (first_time) {
       out.set_kind(PageRun::STORED);
-      TRY_VOID(AddAsIs(out));
+      TRY_VOID(AddPages(out, run));
       continue;
     }
     ++shared_;

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/error.h"
@@ -23,6 +24,9 @@ struct ModifiedRun {
   uint64_t count = 0;  // 0: none up to the end
   // Some of the pages may be mapped elsewhere too (COW after fork): ask PageIdentity for each.
   bool maybe_shared = false;
+  // The mm of the image that tracking is armed for in which all of these pages were what they are, at the
+  // same addresses. 0: unknown.
+  uint32_t parent_mm = 0;
 };
 
 // What consecutive pages of an address space would read as.
@@ -70,6 +74,14 @@ class MemorySource : public image::PageBytes {
   // The pages of a file that differ from its recipe, as PageRuns of kind STORED or ZERO, ascending.
   virtual base::Result<std::vector<ckpt_pb::PageRun>> ChangedPages(uint32_t file) = 0;
   virtual Residency CountResidency() = 0;
+
+  // ---- which pages were written since an image ----
+
+  // The digest of the image that writes are tracked since; empty: they are not.
+  virtual std::string tracked_by() const { return ""; }
+  // Tracks writes from this moment on, which is the one of the image of this digest, or no more (an empty
+  // digest).
+  virtual void Track(const std::string&) {}
 
   // ---- scope MACHINE: instead of NextModified and NextOfObject ----
 

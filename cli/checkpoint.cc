@@ -71,37 +71,50 @@ std::vector<std::string> ImagePaths(const std::string& output, const std::vector
 }
 
 base::Result<void> CheckOutput(const std::string& output, const std::vector<std::string>& labels,
-                               const std::string& workload) {
+                               const std::string& workload, const std::string& parent) {
   for (const std::string& path : ImagePaths(output, labels)) {
-    TRY_VOID(CheckPlace("-o", path, {{workload, "the workload itself"}}));
+    TRY_VOID(CheckPlace("-o", path, {{workload, "the workload itself"}, {parent, "the parent itself"}}));
   }
   return {};
 }
 
-base::Result<nlohmann::ordered_json> WriteCheckpoint(mm::Machine& machine,
-                                                     const workload::CheckpointRequest& request,
-                                                     const std::string& path,
-                                                     const CheckpointWriter::Settings& settings) {
+namespace {
+
+constexpr const char* kKnown[] = {"", "tracking", "content"};
+
+}  // namespace
+
+base::Result<nlohmann::ordered_json> CheckpointWriter::Write(mm::Machine& machine,
+                                                             const workload::CheckpointRequest& request,
+                                                             const std::string& path) {
   const auto scope =
-      settings.image.scope == "machine" ? ckpt_pb::Machine::MACHINE : ckpt_pb::Machine::PROCESS;
+      settings_.image.scope == "machine" ? ckpt_pb::Machine::MACHINE : ckpt_pb::Machine::PROCESS;
   ckpt::ModelSource source(machine, {.pids = request.pids, .label = request.label, .scope = scope});
   Progress progress("checkpoint " + request.label, 0);
   ckpt::DumpOptions options;
-  options.write = WriteOptionsOf(settings.image);
+  options.write = WriteOptionsOf(settings_.image);
   options.write.progress = [&](uint64_t pages) { progress.Update(pages); };
   options.workload_state = request.state;
+  options.parent = settings_.image.parent;
+  options.track = settings_.image.track;
   const ckpt::DumpReport report = TRY(ckpt::Dump(source, path, options));
-  if (!settings.json && !settings.quiet) {
+  if (!settings_.json && !settings_.quiet) {
     PrintText(base::Format("checkpoint '%s' -> %s\n", base::Printable(request.label).c_str(),
                            base::Printable(path).c_str()) +
               Table(TotalsRows(report.totals, report.image.bytes)) + "digest          " +
               report.image.digest + "\n");
   }
-  return nlohmann::ordered_json{{"label", request.label},
-                                {"image", path},
-                                {"digest", report.image.digest},
-                                {"bytes", report.image.bytes},
-                                {"totals", TotalsJson(report.totals)}};
+  nlohmann::ordered_json json = {{"label", request.label},
+                                 {"image", path},
+                                 {"digest", report.image.digest},
+                                 {"bytes", report.image.bytes},
+                                 {"totals", TotalsJson(report.totals)}};
+  if (!options.parent.empty()) {
+    json["parent"] = options.parent;
+    json["known_by"] = kKnown[static_cast<size_t>(report.known)];
+  }
+  if (settings_.image.track) settings_.image.parent = path;
+  return json;
 }
 
 base::Result<workload::Next> CheckpointWriter::operator()(mm::Machine& machine,
@@ -110,8 +123,7 @@ base::Result<workload::Next> CheckpointWriter::operator()(mm::Machine& machine,
   const bool wanted = settings_.at.empty() ? !end : request.label == settings_.at;
   if (!wanted) return workload::Next::kGoOn;
   if (!settings_.output.empty()) {
-    json_.push_back(
-        TRY(WriteCheckpoint(machine, request, PathFor(settings_.output, request.label), settings_)));
+    json_.push_back(TRY(Write(machine, request, PathFor(settings_.output, request.label))));
   }
   return settings_.at.empty() ? workload::Next::kGoOn : workload::Next::kStop;
 }

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "ckpt/dump.h"
-#include "cli/command.h"
+#include "cli/image_options.h"
 #include "cli/print.h"
 #include "workload/executor.h"
 
@@ -29,6 +29,9 @@ class CheckpointWriter {
   const nlohmann::ordered_json& json() const { return json_; }
 
  private:
+  base::Result<nlohmann::ordered_json> Write(mm::Machine& machine, const workload::CheckpointRequest& request,
+                                             const std::string& path);
+
   Settings settings_;
   nlohmann::ordered_json json_ = nlohmann::ordered_json::array();
 };
@@ -47,14 +50,8 @@ base::Result<void> CheckPlace(const std::string& option, const std::string& path
 
 // The images of `labels`, as -o names them.
 std::vector<std::string> ImagePaths(const std::string& output, const std::vector<std::string>& labels);
-// CheckPlace of each. `workload` is empty if there is none.
+// CheckPlace of each, against the workload and the parent too; both are empty if there is none.
 base::Result<void> CheckOutput(const std::string& output, const std::vector<std::string>& labels,
-                               const std::string& workload);
-
-// One image of `machine`; the report is printed and returned as JSON.
-base::Result<nlohmann::ordered_json> WriteCheckpoint(mm::Machine& machine,
-                                                     const workload::CheckpointRequest& request,
-                                                     const std::string& path,
-                                                     const CheckpointWriter::Settings& settings);
+                               const std::string& workload, const std::string& parent);
 
 }  // namespace cli

@@ -85,6 +85,7 @@ int Main(int argc, char** argv) {
   AddDiff(ckpt);
   AddShow(ckpt);
   AddVerify(ckpt);
+  AddMerge(ckpt);
   AddOracle(ckpt);
   if (const std::string wrong = argc > 1 ? WrongFirstWord(app, argv[1]) : ""; !wrong.empty()) {
     return PrintError({base::Code::kInvalid, wrong + "; try 'ckpt --help'"});
@@ -114,6 +115,16 @@ void Command::Flag(const std::string& names, bool& flag, const std::string& help
 
 void Command::Text(const std::string& names, std::string& text, const std::string& help) const {
   app_.add_option(names, text, help)->check(NotEmpty());
+}
+
+void Command::Parsed(const std::string& names, const std::string& form, std::string& text,
+                     std::function<base::Result<void>(const std::string&)> parse,
+                     const std::string& help) const {
+  const auto check = [parse = std::move(parse)](const std::string& value) -> std::string {
+    const base::Result<void> parsed = parse(value);
+    return parsed ? "" : Quoted(value) + ": " + parsed.error().what;
+  };
+  app_.add_option(names, text, help)->check({check, "", ""})->option_text(form);
 }
 
 void Command::Choice(const std::string& names, std::string& text, const std::vector<std::string>& choices,
@@ -161,24 +172,6 @@ void Command::Excludes(const std::string& name, const std::string& other) const 
 
 void Command::Does(Action body) const {
   app_.callback([&action = action_, body = std::move(body)] { action = body; });
-}
-
-void AddImageOptions(const Command& command, ImageOptions& options) {
-  command.Choice("--scope", options.scope, {"process", "machine"},
-                 "What -o saves: process (what processes changed) or machine (a whole guest)");
-  command.Number("--level", options.level, image::kLevelMin, image::kLevelMax, "zstd level of the page data");
-  command.Number("--threads", options.threads, 0, image::kThreadsMax,
-                 "Threads that compress (0: one for each core); the image is the same");
-  command.Flag("--no-sync", options.no_sync, "Do not wait for the disk: for benchmarks");
-}
-
-image::WriteOptions WriteOptionsOf(const ImageOptions& options) {
-  image::WriteOptions write;
-  write.level = options.level;
-  write.threads = options.threads;
-  write.sync = options.no_sync ? image::Sync::kNo : image::Sync::kYes;
-  write.stop = &g_stop;
-  return write;
 }
 
 }  // namespace cli

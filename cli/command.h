@@ -9,9 +9,6 @@
 #include <vector>
 
 #include "base/error.h"
-#include "proto/chunk.h"
-#include "proto/pipeline.h"
-#include "proto/writer.h"
 
 namespace CLI {
 class App;
@@ -44,6 +41,9 @@ class Command {
   void Flag(const std::string& names, bool& flag, const std::string& help) const;
   // Values must not be empty (an unset shell variable).
   void Text(const std::string& names, std::string& text, const std::string& help) const;
+  // A text that `parse` takes; what it says otherwise is the error.
+  void Parsed(const std::string& names, const std::string& form, std::string& text,
+              std::function<base::Result<void>(const std::string&)> parse, const std::string& help) const;
   void Choice(const std::string& names, std::string& text, const std::vector<std::string>& choices,
               const std::string& help) const;
   // That must be there, once, or once or more often.
@@ -75,16 +75,7 @@ void AddRestore(const Command& ckpt);
 void AddDiff(const Command& ckpt);
 void AddShow(const Command& ckpt);
 void AddVerify(const Command& ckpt);
+void AddMerge(const Command& ckpt);
 void AddOracle(const Command& ckpt);
-
-// --scope, --level, --threads, --no-sync of the commands that write an image.
-struct ImageOptions {
-  std::string scope = "process";
-  int level = 1;
-  unsigned threads = 0;
-  bool no_sync = false;
-};
-void AddImageOptions(const Command& command, ImageOptions& options);
-image::WriteOptions WriteOptionsOf(const ImageOptions& options);
 
 }  // namespace cli

@@ -119,8 +119,9 @@ base::Error SayIfWorkload(const std::string& path, const base::Error& error) {
                        name.c_str(), name.c_str())};
 }
 
-base::Result<std::unique_ptr<image::Reader>> OpenImage(const std::string& path) {
-  auto image = image::Reader::Open(path);
+base::Result<std::unique_ptr<image::Reader>> OpenImage(const std::string& path,
+                                                       const image::OpenOptions& options) {
+  auto image = image::Reader::Open(path, options);
   if (image) return image;
   return std::unexpected(SayIfWorkload(path, image.error()));
 }

@@ -34,7 +34,8 @@ base::Result<workload::Script> LoadWorkload(const std::string& path, const std::
 // `error` of the file `path`, in other words where that is no image because it is a workload.
 base::Error SayIfWorkload(const std::string& path, const base::Error& error);
 // image::Reader::Open, with such an error.
-base::Result<std::unique_ptr<image::Reader>> OpenImage(const std::string& path);
+base::Result<std::unique_ptr<image::Reader>> OpenImage(const std::string& path,
+                                                       const image::OpenOptions& options = {});
 
 // Shows how far a run of a workload is, in steps, on a terminal. Hand Options() to the executor, and then the
 // executor to Watch(). Must outlive the run.

@@ -151,16 +151,31 @@ std::vector<Row> GuestRows(const ckpt_pb::Totals& totals) {
 
 }  // namespace
 
+namespace {
+
+// What became of the pages that were to be saved. Rows of nothing are left out.
+void AddImageRows(const ckpt_pb::Totals& totals, uint64_t image_bytes, std::vector<Row>& rows) {
+  if (totals.zero_filled() > 0) rows.push_back({"  zero-filled", Number(totals.zero_filled()), "not stored"});
+  if (totals.repeated() > 0)
+    rows.push_back(
+        {"  repeated", Number(totals.repeated()), "not stored again: pages with the same bytes are"});
+  if (totals.in_parent() > 0)
+    rows.push_back({"  in parent", Number(totals.in_parent()), "not stored: it has their bytes"});
+  rows.push_back(
+      {"pages in image", Number(totals.stored()), base::FormatSize(totals.stored() * base::kPageSize)});
+  rows.push_back({"image size", Number(image_bytes), base::FormatSize(image_bytes)});
+}
+
+}  // namespace
+
 std::vector<Row> TotalsRows(const ckpt_pb::Totals& totals, uint64_t image_bytes) {
   if (totals.frames() > 0) {
     std::vector<Row> rows = GuestRows(totals);
     rows.push_back({"pages of files", Number(totals.disk()), "on disk, other than their recipe makes them"});
-    rows.push_back(
-        {"pages in image", Number(totals.stored()), base::FormatSize(totals.stored() * base::kPageSize)});
-    rows.push_back({"image size", Number(image_bytes), base::FormatSize(image_bytes)});
+    AddImageRows(totals, image_bytes, rows);
     return rows;
   }
-  return {
+  std::vector<Row> rows = {
       {"pages mapped", Number(totals.mapped()), base::FormatSize(totals.mapped() * base::kPageSize)},
       {"  present", Number(totals.present()), ""},
       {"  clean", Number(totals.clean()), "dropped: their files have them"},
@@ -168,16 +183,23 @@ std::vector<Row> TotalsRows(const ckpt_pb::Totals& totals, uint64_t image_bytes)
       {"  modified", Number(totals.modified()), "saved"},
       {"  shared", Number(totals.shared()), "of these, saved once for several processes"},
       {"pages of files", Number(totals.disk()), "written, so that their recipe no longer makes them"},
-      {"pages in image", Number(totals.stored()), base::FormatSize(totals.stored() * base::kPageSize)},
-      {"image size", Number(image_bytes), base::FormatSize(image_bytes)},
   };
+  AddImageRows(totals, image_bytes, rows);
+  return rows;
 }
 
 nlohmann::ordered_json TotalsJson(const ckpt_pb::Totals& totals) {
-  nlohmann::ordered_json json = {{"mapped", totals.mapped()},     {"present", totals.present()},
-                                 {"clean", totals.clean()},       {"zero", totals.zero()},
-                                 {"modified", totals.modified()}, {"shared", totals.shared()},
-                                 {"stored", totals.stored()},     {"disk", totals.disk()}};
+  nlohmann::ordered_json json = {{"mapped", totals.mapped()},
+                                 {"present", totals.present()},
+                                 {"clean", totals.clean()},
+                                 {"zero", totals.zero()},
+                                 {"modified", totals.modified()},
+                                 {"shared", totals.shared()},
+                                 {"stored", totals.stored()},
+                                 {"disk", totals.disk()},
+                                 {"zero_filled", totals.zero_filled()},
+                                 {"repeated", totals.repeated()},
+                                 {"in_parent", totals.in_parent()}};
   if (totals.frames() == 0) return json;
   json["frames"] = totals.frames();
   json["dropped"] = totals.dropped();

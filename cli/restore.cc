@@ -12,6 +12,7 @@
 #include "cli/cpus.h"
 #include "cli/memory.h"
 #include "cli/print.h"
+#include "mm/soft_dirty.h"
 #include "mm/validate.h"
 #include "workload/executor.h"
 
@@ -64,11 +65,21 @@ base::Result<std::optional<workload::Script>> CheckCommand(RestoreCommand& comma
   }
   std::vector<UsedFile> used = {{command.image, "the image itself"}, {command.resume, "the workload itself"}};
   if (!checkpoint.output.empty()) {
-    TRY_VOID(CheckOutput(checkpoint.output, {checkpoint.at}, command.resume));
+    TRY_VOID(CheckOutput(checkpoint.output, {checkpoint.at}, command.resume, checkpoint.image.parent));
     used.push_back({ImagePaths(checkpoint.output, {checkpoint.at}).front(), "the image of -o"});
   }
   if (script) TRY_VOID(command.cpus.Prepare(*script, std::move(used)));
   return script;
+}
+
+// From here on a child of the image needs only what is written: the memory is what the image holds.
+void Track(RestoredImage& restored) {
+  const image::Reader& image = *restored.image;
+  if (restored.report.dropped > 0 || image.machine().scope() == ckpt_pb::Machine::MACHINE) return;
+  mm::clear_soft_dirty(*restored.machine);
+  for (const ckpt_pb::Process& process : image.processes().process())
+    restored.machine->find_process(process.pid())->mm->tracked_objref = process.mm_objref();
+  restored.machine->tracked_by = image.digest();
 }
 
 // The rest of the workload, from the checkpoint on. `machine` is what it leaves.
@@ -111,6 +122,7 @@ base::Result<void> RestoreIt(RestoreCommand& command) {
     }
     PrintText("\n");
   }
+  if (command.checkpoint.image.track || !command.checkpoint.image.parent.empty()) Track(restored);
   CheckpointWriter writer(command.checkpoint);
   uint64_t steps = 0;
   if (script) {

@@ -71,9 +71,13 @@ std::vector<Counter> Counters(const mm::Machine& machine) {
 base::Result<void> CheckLabels(const RunCommand& command, const workload::Script& script) {
   const CheckpointWriter::Settings& checkpoint = command.checkpoint;
   if (!checkpoint.at.empty()) TRY_VOID(CheckLabel(script, checkpoint.at));
-  if (checkpoint.output.empty()) return {};
-  if (!checkpoint.at.empty()) return CheckOutput(checkpoint.output, {checkpoint.at}, command.workload);
-  TRY_VOID(CheckOutput(checkpoint.output, script.labels(), command.workload));
+  if (checkpoint.output.empty()) {
+    if (checkpoint.image.parent.empty() && !checkpoint.image.track) return {};
+    return base::Fail(base::Code::kInvalid, "--parent and --track go with -o IMAGE");
+  }
+  if (!checkpoint.at.empty())
+    return CheckOutput(checkpoint.output, {checkpoint.at}, command.workload, checkpoint.image.parent);
+  TRY_VOID(CheckOutput(checkpoint.output, script.labels(), command.workload, checkpoint.image.parent));
   if (checkpoint.output.find("{label}") != std::string::npos) return {};
   if (script.labels().size() == 1) return {};
   if (script.labels().empty()) {

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "base/units.h"
+#include "cli/chain.h"
 #include "cli/checkpoint.h"
 #include "cli/command.h"
 #include "cli/image_map.h"
@@ -33,7 +34,7 @@ constexpr const char* kVmaKinds[] = {"anonymous", "private file", "shared anonym
 constexpr const char* kFileKinds[] = {"regular", "shmem", "dev_zero"};
 constexpr const char* kRecipeKinds[] = {"empty", "generated", "real", "folder"};
 constexpr const char* kOwners[] = {"mm", "shmem", "disk", "frame", "slot"};
-constexpr const char* kRunKinds[] = {"stored", "same", "zero"};
+constexpr const char* kRunKinds[] = {"stored", "same", "zero", "copy"};
 
 unsigned long long Big(uint64_t value) { return value; }
 
@@ -105,6 +106,7 @@ base::Result<ordered_json> ImageJson(const image::Reader& image, const ShowComma
                        {"totals", TotalsJson(image.totals())},
                        {"processes", ordered_json::array()}};
   for (const std::string& changed : machine.semantics()) json["semantics"].push_back(changed);
+  if (image.metadata().is_child()) json["chain"] = ChainJson(image);
   for (const ckpt_pb::Process& process : image.processes().process()) {
     json["processes"].push_back({{"pid", process.pid()},
                                  {"ppid", process.ppid()},
@@ -203,6 +205,7 @@ base::Result<void> PrintImage(const image::Reader& image, const ShowCommand& com
                    base::FormatSize(machine.memory_bytes()).c_str(), swap.c_str(), host.c_str()));
   for (const std::string& changed : machine.semantics()) PrintText(" " + base::Printable(changed));
   PrintText("\n\n" + Table(TotalsRows(image.totals(), image.file_bytes())) + "\n");
+  if (image.metadata().is_child()) PrintChain(image);
   const std::map<uint32_t, uint64_t> pages = TRY(PagesByOwner(image));
   for (const ckpt_pb::Process& process : image.processes().process()) {
     PrintText(Format("process %u '%s', parent %u, mm %u\n", process.pid(),
@@ -251,7 +254,9 @@ base::Result<void> ShowMap(const image::Reader& image, const std::string& path) 
 }
 
 int Show(const ShowCommand& command) {
-  const base::Result<std::unique_ptr<image::Reader>> image = OpenImage(command.image);
+  // What an image holds it says by itself; its chain is shown as far as it is there.
+  const base::Result<std::unique_ptr<image::Reader>> image =
+      OpenImage(command.image, {.parents = image::Parents::kLeave});
   if (!image) return PrintError(image.error());
   if (!command.map.empty()) {
     const base::Result<void> mapped = ShowMap(**image, command.map);

@@ -64,6 +64,7 @@ SysResult<std::unique_ptr<MmStruct>> dup_mm(MmStruct& parent) {
   child->layout = parent.layout;
   child->word_bytes = parent.word_bytes;
   child->auxv = parent.auxv;
+  child->tracked_objref = parent.tracked_objref;
   child->exe_file = parent.exe_file;
   for (const auto& [start, vma] : parent.vmas()) {
     if ((vma->flags & VM_DONTCOPY) != 0 && !Planted(Bug::kForkCopiesDontfork)) continue;

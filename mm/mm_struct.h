@@ -82,8 +82,9 @@ class MmStruct {
   unsigned word_bytes = 8;
   std::vector<AuxvEntry> auxv;
   FilePtr exe_file;
-  // clear_soft_dirty() found it here; a fork's copy is a new one (soft_dirty.h).
-  bool soft_dirty_cleared = false;
+  // What the image that writes are tracked since (Machine::tracked_by) calls the address space that pages
+  // which are not soft-dirty are those of: this one, or the one that it was forked from. 0: there is none.
+  uint32_t tracked_objref = 0;
   uint32_t nr_aio = 0;  // outstanding aio contexts (io_setup); a checkpoint refuses them
 
   // ---- used by mmap.cc and its neighbours; others go through the calls below ----

@@ -1,5 +1,7 @@
 #include "mm/soft_dirty.h"
 
+#include <algorithm>
+
 #include "mm/fault.h"
 #include "mm/machine.h"
 
@@ -40,7 +42,6 @@ void ClearMm(MmStruct& mm) {
     if (vma->is_shared()) continue;
     mm.pgtable.walk(start, vma->end, [&](Vaddr, Pte& pte) { ClearSoftDirtyPte(mm.machine, pte); });
   }
-  mm.soft_dirty_cleared = true;
 }
 
 }  // namespace
@@ -53,13 +54,35 @@ void clear_soft_dirty(Machine& machine) {
 }
 
 bool soft_dirty(MmStruct& mm, Vaddr addr) {
+  return next_soft_dirty_run(mm, base::PageAlignDown(addr), base::PageAlignDown(addr) + base::kPageSize)
+      .soft_dirty;
+}
+
+SoftDirtyRun next_soft_dirty_run(MmStruct& mm, Vaddr start, Vaddr end) {
   const Machine& machine = mm.machine;
-  if (!machine.tracks_soft_dirty) return true;
+  const uint64_t all = (end - start) / base::kPageSize;
+  if (!machine.tracks_soft_dirty) return {all, true};
   Guard guard(mm.page_table_lock);
-  const Pte* entry = mm.pgtable.find(base::PageAlignDown(addr));
-  if (entry == nullptr) return true;
-  if (pte_swap(*entry)) return pte_swp_soft_dirty(*entry);
-  return !pte_present(*entry) || !IsAnon(machine, *entry) || pte_soft_dirty(*entry);
+  // What is no modified page is soft-dirty, pages without a table too.
+  const auto is_soft_dirty = [&](const Pte& pte) {
+    if (pte_swap(pte)) return pte_swp_soft_dirty(pte);
+    return !pte_present(pte) || !IsAnon(machine, pte) || pte_soft_dirty(pte);
+  };
+  bool soft_dirty = true;
+  Vaddr addr = start;
+  while (addr < end) {
+    Vaddr leaf = addr;
+    const Pte* pte = mm.pgtable.next_leaf(&leaf, end);
+    if (pte == nullptr) leaf = end;
+    if (leaf > addr && !soft_dirty) break;
+    addr = leaf;
+    const Vaddr stop = std::min(PageTable::LeafEnd(addr), end);
+    for (; addr < stop; addr += base::kPageSize, ++pte) {
+      if (addr == start) soft_dirty = is_soft_dirty(*pte);
+      if (is_soft_dirty(*pte) != soft_dirty) return {(addr - start) / base::kPageSize, soft_dirty};
+    }
+  }
+  return {(addr - start) / base::kPageSize, soft_dirty};
 }
 
 }  // namespace mm

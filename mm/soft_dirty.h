@@ -12,8 +12,8 @@
 // mlock or MAP_POPULATE (which break COW beforehand), a page that was only moved.
 //
 // A fork's copy was not there at the moment: of it, the promise is about the address space that it was copied
-// from, at the same address. MmStruct::soft_dirty_cleared tells the two apart (false: it was not there); a
-// pid does not, since one that is free is given again.
+// from, at the same address. MmStruct::tracked_objref says which one that was; a pid does not, since one that
+// is free is given again.
 //
 // Where we are stricter than the kernel: a page that is pinned (get_user_pages, direct I/O) at the moment
 // stays soft-dirty, and as writable as it was, in every pte and swap entry that leads to it. Who has pinned
@@ -43,5 +43,12 @@ void clear_soft_dirty(Machine& machine);
 // bytes elsewhere, where nobody tracks them; and nobody knows what a poisoned page held.
 // Takes page_table_lock.
 bool soft_dirty(MmStruct& mm, Vaddr addr);
+
+// The first pages of [start, end), which lies in one private vma, of which soft_dirty() says the same.
+struct SoftDirtyRun {
+  uint64_t pages = 0;
+  bool soft_dirty = true;
+};
+SoftDirtyRun next_soft_dirty_run(MmStruct& mm, Vaddr start, Vaddr end);
 
 }  // namespace mm

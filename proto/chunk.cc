@@ -1,10 +1,12 @@
 #include "proto/chunk.h"
 
+#include <xxhash.h>
 #include <zstd.h>
 #include <zstd_errors.h>
 
 #include <algorithm>
 #include <cstring>
+#include <string>
 
 #include "base/check.h"
 
@@ -52,6 +54,37 @@ Compressor::Compressor(int level) : context_(ZSTD_createCCtx()), level_(level) {
   CHECK(level >= kLevelMin && level <= kLevelMax && context_ != nullptr);
   CHECK(ZSTD_isError(ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_compressionLevel, level)) == 0);
   CHECK(ZSTD_isError(ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_checksumFlag, 1)) == 0);
+}
+
+void Compressor::SetLevel(int level) {
+  if (level == level_) return;
+  level_ = level;
+  CHECK(ZSTD_isError(ZSTD_CCtx_reset(context_.get(), ZSTD_reset_session_only)) == 0);
+  CHECK(ZSTD_isError(ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_compressionLevel, level)) == 0);
+}
+
+size_t StoreUncompressed(std::span<const std::byte> pages, std::span<std::byte> out) {
+  constexpr size_t kBlockBytes = size_t{128} << 10;
+  // RFC 8878: one segment, its size in four bytes, a checksum; then raw blocks.
+  std::string head;
+  AppendU32(head, kZstdMagic);
+  head.push_back(static_cast<char>(0xa4));
+  AppendU32(head, static_cast<uint32_t>(pages.size()));
+  std::byte* to = out.data();
+  const auto append = [&](const void* from, size_t count) {
+    std::memcpy(to, from, count);
+    to += count;
+  };
+  append(head.data(), head.size());
+  for (size_t at = 0; at < pages.size(); at += kBlockBytes) {
+    const size_t count = std::min(kBlockBytes, pages.size() - at);
+    const uint32_t block = static_cast<uint32_t>(count << 3) | (at + count == pages.size() ? 1 : 0);
+    append(&block, 3);
+    append(pages.data() + at, count);
+  }
+  const auto checksum = static_cast<uint32_t>(XXH64(pages.data(), pages.size(), 0));
+  append(&checksum, sizeof checksum);
+  return static_cast<size_t>(to - out.data());
 }
 
 base::Result<size_t> Compressor::Compress(std::span<const std::byte> pages, std::span<std::byte> out,
@@ -118,10 +151,13 @@ base::Result<void> Decompressor::Decompress(std::span<const std::byte> frame,
   return {};
 }
 
-base::Result<void> Decompressor::Check(std::span<const std::byte> frame, uint64_t pages) {
+base::Result<std::span<const std::byte>> Decompressor::Expand(std::span<const std::byte> frame,
+                                                              uint64_t pages) {
   CHECK(pages > 0 && pages <= kChunkPagesMax);
   buffer_.resize(kChunkBytesMax);
-  return DecompressTo(frame, std::span(buffer_).first(pages * base::kPageSize));
+  const std::span<std::byte> out = std::span(buffer_).first(pages * base::kPageSize);
+  TRY_VOID(DecompressTo(frame, out));
+  return out;
 }
 
 base::Result<uint64_t> FrameBytes(std::span<const std::byte> bytes) {

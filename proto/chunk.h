@@ -29,6 +29,8 @@ class Compressor {
   // The length of the frame. kInterrupted soon after `stop` is true, also in the middle of a frame.
   base::Result<size_t> Compress(std::span<const std::byte> pages, std::span<std::byte> out,
                                 const std::atomic<bool>* stop = nullptr);
+  // Of the next frames; also a negative one, which is faster than kLevelMin.
+  void SetLevel(int level);
 
  private:
   base::Result<size_t> CompressInPieces(std::span<const std::byte> pages, std::span<std::byte> out,
@@ -41,6 +43,9 @@ class Compressor {
   int level_;
 };
 
+// A frame of the same kind, in which the pages are as they are. Requires: as of Compress. Its length.
+size_t StoreUncompressed(std::span<const std::byte> pages, std::span<std::byte> out);
+
 class Decompressor {
  public:
   Decompressor();
@@ -49,8 +54,8 @@ class Decompressor {
   // right. After an error the pieces hold anything.
   base::Result<void> Decompress(std::span<const std::byte> frame,
                                 std::span<const std::span<std::byte>> pieces);
-  // The same, and the pages are looked at by nobody.
-  base::Result<void> Check(std::span<const std::byte> frame, uint64_t pages);
+  // The same into memory of its own: the pages, until the next call.
+  base::Result<std::span<const std::byte>> Expand(std::span<const std::byte> frame, uint64_t pages);
 
  private:
   struct Free {

@@ -135,6 +135,7 @@ base::Result<std::unique_ptr<InputFile>> InputFile::Open(const std::string& path
                 base::FileKindName(status.st_mode));
   }
   file->size_ = static_cast<uint64_t>(status.st_size);
+  file->mtime_ns_ = int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
   return file;
 }
 

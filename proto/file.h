@@ -56,6 +56,8 @@ class InputFile {
   InputFile& operator=(const InputFile&) = delete;
 
   uint64_t size() const { return size_; }
+  // When it was written, in nanoseconds since 1970.
+  int64_t mtime_ns() const { return mtime_ns_; }
   // All of `out`, or an error: kIncomplete if the file has become shorter.
   base::Result<void> ReadAt(uint64_t offset, std::span<std::byte> out) const;
   // `count` bytes; the caller has capped it.
@@ -74,6 +76,7 @@ class InputFile {
 
   int fd_;
   uint64_t size_;
+  int64_t mtime_ns_ = 0;
 };
 
 // Whether a regular file of this name begins with the magics of an image, or ends with a footer's: for the

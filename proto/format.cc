@@ -58,6 +58,7 @@ uint64_t SectionBytesMax(uint32_t type) {
     case SectionType::kChunkRuns:
     case SectionType::kTotals:
     case SectionType::kGuest:
+    case SectionType::kParent:
     case SectionType::kIndex: return kSmallSectionBytesMax;
     case SectionType::kFiles:
     case SectionType::kProcesses: return kObjectSectionBytesMax;
@@ -75,10 +76,28 @@ std::string SectionName(uint32_t type) {
     case SectionType::kWorkloadState: return "workload state";
     case SectionType::kChunkRuns: return "chunk runs";
     case SectionType::kGuest: return "guest";
+    case SectionType::kParent: return "parent";
     case SectionType::kTotals: return "totals";
     case SectionType::kIndex: return "index";
   }
   return base::Format("type %" PRIu32, type);
+}
+
+std::string EncodeRawHead(uint64_t offset, uint64_t pages_bytes) {
+  CHECK(pages_bytes <= kChunkBytesMax);
+  const uint64_t head_bytes = RawPagesAt(offset) - offset;
+  std::string head;
+  AppendU32(head, kRawMagic);
+  AppendU32(head, static_cast<uint32_t>(head_bytes - kSkippableHeaderBytes + pages_bytes));
+  head.resize(head_bytes, '\0');
+  return head;
+}
+
+base::Result<void> CheckRawHead(std::string_view head, uint64_t offset, uint64_t pages_bytes) {
+  if (head == EncodeRawHead(offset, pages_bytes)) return {};
+  return Fail(Code::kCorrupt,
+              "raw frame at offset %" PRIu64 ": its head is not that of %" PRIu64 " bytes of pages", offset,
+              pages_bytes);
 }
 
 std::string EncodeEnvelope() {

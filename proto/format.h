@@ -4,7 +4,7 @@
 // An image is a sequence of zstd frames. Everything but page data sits in skippable frames:
 //
 //   image    = envelope  metadata-section*  chunk*  totals-section  index-section*  footer
-//   chunk    = chunk-runs-section  [ zstd-frame ]
+//   chunk    = chunk-runs-section  [ zstd-frame | raw-frame ]
 //
 // All numbers are little-endian. XXH3 is the 64-bit XXH3 with seed 0, the digest is XXH3-128.
 #pragma once
@@ -20,9 +20,12 @@
 
 namespace image {
 
-inline constexpr uint32_t kVersion = 1;  // What this program writes, and the newest that it reads.
+// What this program writes, for readers from the same version on, and the newest that it reads; it reads all
+// older ones.
+inline constexpr uint32_t kVersion = 2;
 
-inline constexpr uint32_t kSkippableMagic = 0x184d2a50;  // The first of zstd's sixteen; no other is used.
+inline constexpr uint32_t kSkippableMagic = 0x184d2a50;  // The first of zstd's sixteen.
+inline constexpr uint32_t kRawMagic = 0x184d2a51;        // The second one: pages as they are.
 inline constexpr uint32_t kZstdMagic = 0xfd2fb528;
 inline constexpr std::string_view kEnvelopeMagic{"CKPTIMG\n", 8};
 inline constexpr std::string_view kFooterMagic{"CKPTFOOT", 8};
@@ -57,6 +60,7 @@ enum class SectionType : uint32_t {
   kVmas = 4,           // ckpt_pb::Vmas, any number
   kWorkloadState = 5,  // opaque bytes, at most one; ignorable
   kGuest = 6,          // ckpt_pb::Guest, any number, of scope MACHINE
+  kParent = 7,         // ckpt_pb::Parent, one in a child
   kChunkRuns = 32,     // ckpt_pb::ChunkRuns
   kTotals = 33,        // ckpt_pb::Totals, one
   kIndex = 34,         // ckpt_pb::Index, any number
@@ -83,6 +87,7 @@ inline constexpr uint64_t kVmasMax = uint64_t{1} << 22;             // of all mm
 inline constexpr uint64_t kNonlinearRunsMax = uint64_t{1} << 20;    // of all mms together
 inline constexpr uint64_t kNonlinearPagesMax = uint64_t{1} << 26;   // in these, of all mms together
 inline constexpr uint64_t kStoredPagesMax = uint64_t{1} << 48;
+inline constexpr uint32_t kDepthMax = 1 << 16;  // ancestors
 
 // The cap on the payload of a section of `type`.
 uint64_t SectionBytesMax(uint32_t type);
@@ -114,6 +119,16 @@ struct Footer {
   uint64_t stored_pages = 0;
   DigestBytes digest{};
 };
+
+// Where the pages of a raw frame at `offset` start: the first page boundary behind its header. What is
+// between is zero.
+constexpr uint64_t RawPagesAt(uint64_t offset) {
+  return (offset + kSkippableHeaderBytes + base::kPageSize - 1) / base::kPageSize * base::kPageSize;
+}
+// Everything of a raw frame at `offset` that is in front of its pages.
+std::string EncodeRawHead(uint64_t offset, uint64_t pages_bytes);
+// Whether `head` is that.
+base::Result<void> CheckRawHead(std::string_view head, uint64_t offset, uint64_t pages_bytes);
 
 std::string EncodeEnvelope();
 // The whole frame: header and payload.

@@ -5,21 +5,47 @@
 #include "base/check.h"
 
 namespace image {
+namespace {
+
+class Streamed {
+ public:
+  Streamed() : state_(XXH3_createState()) {
+    CHECK(state_ != nullptr && XXH3_64bits_reset(state_.get()) == XXH_OK);
+  }
+  void Update(const void* bytes, size_t count) {
+    CHECK(XXH3_64bits_update(state_.get(), bytes, count) == XXH_OK);
+  }
+  uint64_t Get() const { return XXH3_64bits_digest(state_.get()); }
+
+ private:
+  struct Free {
+    void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
+  };
+  const std::unique_ptr<XXH3_state_t, Free> state_;
+};
+
+}  // namespace
 
 uint64_t Xxh3(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
 
 uint64_t Xxh3(std::span<const std::byte> bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
 
 uint64_t Xxh3(std::initializer_list<std::string_view> pieces) {
-  struct FreeState {
-    void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
-  };
-  const std::unique_ptr<XXH3_state_t, FreeState> state(XXH3_createState());
-  CHECK(state != nullptr && XXH3_64bits_reset(state.get()) == XXH_OK);
-  for (const std::string_view piece : pieces) {
-    CHECK(XXH3_64bits_update(state.get(), piece.data(), piece.size()) == XXH_OK);
-  }
-  return XXH3_64bits_digest(state.get());
+  Streamed hash;
+  for (const std::string_view piece : pieces) hash.Update(piece.data(), piece.size());
+  return hash.Get();
+}
+
+uint64_t Xxh3(std::span<const std::span<std::byte>> pieces) {
+  Streamed hash;
+  for (const std::span<std::byte> piece : pieces) hash.Update(piece.data(), piece.size());
+  return hash.Get();
+}
+
+PageHash HashPage(std::span<const std::byte> page) {
+  XXH128_canonical_t canonical;
+  XXH128_canonicalFromHash(&canonical, XXH3_128bits(page.data(), page.size()));
+  return std::to_array(canonical.digest);
 }
 
 void Digest::Free::operator()(XXH3_state_s* state) const { XXH3_freeState(state); }

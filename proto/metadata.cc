@@ -22,7 +22,7 @@ std::string Where(const SectionHeader& header, uint64_t offset) {
 
 bool IsKnownMetadata(uint32_t type) {
   return type >= static_cast<uint32_t>(SectionType::kMachine) &&
-         type <= static_cast<uint32_t>(SectionType::kGuest);
+         type <= static_cast<uint32_t>(SectionType::kParent);
 }
 
 }  // namespace
@@ -119,6 +119,7 @@ base::Result<void> MetadataParser::Add(const SectionHeader& header, std::string_
     case SectionType::kVmas: return AddVmas(payload, where);
     case SectionType::kWorkloadState: metadata_.workload_state = payload; return {};
     case SectionType::kGuest: return AddGuest(payload, where);
+    case SectionType::kParent: return ParsePayload(payload, kObjectsMax, where, metadata_.parent);
     default: break;
   }
   CHECK(false);
@@ -130,6 +131,8 @@ base::Result<Metadata> MetadataParser::Finish() {
       return Fail(Code::kInvalid, "no section %s", SectionName(static_cast<uint32_t>(type)).c_str());
     }
   }
+  if ((seen_ & (uint32_t{1} << static_cast<uint32_t>(SectionType::kParent))) != 0 && !metadata_.is_child())
+    return Fail(Code::kInvalid, "parent: it has no digest");
   return std::move(metadata_);
 }
 

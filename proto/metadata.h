@@ -20,6 +20,9 @@ struct Metadata {
   std::map<uint32_t, ckpt_pb::Vmas> vmas;  // By the objref of the mm, put together from all sections.
   std::string workload_state;              // Empty if there is none.
   ckpt_pb::Guest guest;                    // Put together from all sections; empty but of scope MACHINE.
+  ckpt_pb::Parent parent;                  // Without a digest if there is none.
+
+  bool is_child() const { return !parent.digest().empty(); }
 };
 
 // Takes the sections in the order of the file. Their checksums are right already.

@@ -27,7 +27,8 @@
 
 namespace image {
 
-inline constexpr unsigned kThreadsMax = 16;  // Bounds the memory of the slots to under 64 MiB.
+inline constexpr unsigned kThreadsMax =
+    12;  // Bounds the memory of the slots of two pipelines to under 64 MiB.
 
 // 0 means as many as there are cores.
 inline unsigned ThreadsFor(unsigned threads) {
@@ -46,7 +47,7 @@ class Pipeline {
   Pipeline(unsigned threads, Work work, Finish finish)
       : work_(std::move(work)),
         finish_(std::move(finish)),
-        slots_(threads == 1 ? 1 : threads + std::min(threads, 8u)),
+        slots_(threads == 1 ? 1 : threads + std::min(threads, 4u)),
         done_(slots_.size(), 0) {
     CHECK(threads >= 1 && threads <= kThreadsMax);
     if (threads == 1) return;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "proto/chain.h"
 #include "proto/chunk.h"
 #include "proto/hash.h"
 #include "proto/pipeline.h"
@@ -52,12 +53,19 @@ base::Result<Section> ReadSection(const InputFile& file, uint64_t offset, uint64
 
 }  // namespace
 
-base::Result<std::unique_ptr<Reader>> Reader::Open(const std::string& path) {
+Reader::Reader(std::string path, std::unique_ptr<InputFile> file)
+    : path_(std::move(path)), file_(std::move(file)) {}
+
+Reader::~Reader() = default;
+
+base::Result<std::unique_ptr<Reader>> Reader::Open(const std::string& path, const OpenOptions& options) {
   auto file = InputFile::Open(path);
   if (!file) return In(path, file.error());
   std::unique_ptr<Reader> reader(new Reader(path, *std::move(file)));
   const auto loaded = reader->Load();
   if (!loaded) return In(path, loaded.error());
+  if (options.parents == Parents::kOpen && reader->metadata_.is_child())
+    reader->chain_ = TRY(Chain::Open(*reader, options.also));
   return reader;
 }
 
@@ -87,6 +95,18 @@ base::Result<void> Reader::Load() {
   return {};
 }
 
+base::Result<void> Reader::ForEachMetadataSection(
+    const std::function<base::Result<void>(const SectionHeader&, std::string_view payload)>& visit) const {
+  for (uint64_t offset = envelope_.frame_bytes; offset < footer_.totals_offset;) {
+    const auto section = ReadSection(*file_, offset, footer_.totals_offset);
+    if (!section) return In(path_, section.error());
+    if (Is(section->header, SectionType::kChunkRuns)) break;
+    TRY_VOID(visit(section->header, section->payload()));
+    offset += section->frame.size();
+  }
+  return {};
+}
+
 base::Result<uint64_t> Reader::LoadMetadata(Digest& digest) {
   MetadataParser parser;
   uint64_t offset = envelope_.frame_bytes;
@@ -112,8 +132,16 @@ base::Result<void> Reader::CheckChunkRuns(const ckpt_pb::Chunk& chunk, uint64_t&
   ckpt_pb::ChunkRuns runs;
   TRY_VOID(ParsePayload(section.payload(), kChunkRunsMax, where, runs));
   position += section.frame.size();
-  if (!SameRuns(runs.run(), chunk.run()) || chunk.offset() != position) {
+  const uint64_t pages_at = chunk.raw() ? RawPagesAt(position) : position;
+  if (!SameRuns(runs.run(), chunk.run()) || chunk.offset() != pages_at) {
     return Fail(Code::kInvalid, "%s: the index says something else", where.c_str());
+  }
+  if (chunk.raw()) {
+    const uint64_t head_bytes = RawPagesAt(position) - position;
+    const std::string head =
+        TRY(file_->ReadAt(position, std::min(head_bytes, footer_.totals_offset - position)));
+    TRY_VOID(CheckRawHead(head, position, chunk.frame_bytes()));
+    position += head_bytes;
   }
   if (chunk.frame_bytes() > footer_.totals_offset - position) {
     return Fail(Code::kInvalid, "%s: its frame of %" PRIu64 " bytes does not fit", where.c_str(),
@@ -173,7 +201,10 @@ base::Result<void> Reader::VisitIndexSection(std::string_view frame, uint64_t of
     const auto pages = checker.CheckChunk(chunk.run());
     if (!pages) return In(where, pages.error());
     const bool frame_fits =
-        chunk.frame_bytes() <= kFrameBytesMax && (chunk.frame_bytes() == 0) == (*pages == 0);
+        chunk.frame_bytes() <= kFrameBytesMax && (chunk.frame_bytes() == 0) == (*pages == 0) &&
+        (!chunk.raw() || (*pages > 0 && chunk.frame_bytes() == *pages * base::kPageSize)) &&
+        (chunk.page_xxh3().size() == *pages * sizeof(PageHash) ||
+         (envelope_.version == 1 && chunk.page_xxh3().empty()));
     if (!frame_fits || chunk.offset() > file_->size()) {
       return Fail(Code::kInvalid, "%s: %" PRIu64 " pages in a frame of %" PRIu64 " bytes at offset %" PRIu64,
                   where.c_str(), *pages, chunk.frame_bytes(), chunk.offset());
@@ -197,88 +228,5 @@ const ckpt_pb::Vmas& Reader::vmas(uint32_t mm_objref) const {
 }
 
 std::string Reader::digest() const { return Hex(footer_.digest); }
-
-namespace {
-
-struct FrameJob {
-  uint64_t offset = 0;
-  uint64_t frame_bytes = 0;
-  uint64_t xxh3 = 0;
-  std::vector<std::span<std::byte>> pieces;
-};
-
-// One thread's part of ReadPages.
-struct FrameWorker {
-  Decompressor decompressor;
-  std::vector<std::byte> frame;
-
-  base::Result<void> Run(const InputFile& file, const FrameJob& job) {
-    if (frame.size() < job.frame_bytes) frame.resize(job.frame_bytes);
-    const std::span<std::byte> bytes = std::span(frame).first(job.frame_bytes);
-    TRY_VOID(file.ReadAt(job.offset, bytes));
-    const std::string where = base::Format("page frame at offset %" PRIu64, job.offset);
-    if (Xxh3(std::span<const std::byte>(bytes)) != job.xxh3)
-      return Fail(Code::kCorrupt, "%s: checksum mismatch", where.c_str());
-    const auto result = decompressor.Decompress(bytes, job.pieces);
-    if (!result) return In(where, result.error());
-    return {};
-  }
-};
-
-// Asks the sink where the runs of a chunk go.
-base::Result<uint64_t> PlaceRuns(const ckpt_pb::Chunk& chunk, PageSink& sink,
-                                 std::vector<std::span<std::byte>>& pieces) {
-  uint64_t pages = 0;
-  std::vector<std::span<std::byte>> run_pieces;
-  for (const PageRun& run : chunk.run()) {
-    if (run.kind() == PageRun::SAME) {
-      TRY_VOID(sink.Same(run));
-    } else if (run.kind() == PageRun::ZERO) {
-      TRY_VOID(sink.Zero(run));
-    } else {
-      run_pieces.clear();
-      TRY_VOID(sink.Place(run, run_pieces));
-      uint64_t bytes = 0;
-      for (const std::span<std::byte> piece : run_pieces) bytes += piece.size();
-      CHECK(bytes == run.count() * base::kPageSize);
-      pieces.insert(pieces.end(), run_pieces.begin(), run_pieces.end());
-      pages += run.count();
-    }
-  }
-  return pages;
-}
-
-}  // namespace
-
-base::Result<void> Reader::ReadPages(PageSink& sink, const ReadOptions& options) const {
-  const unsigned threads = ThreadsFor(options.threads);
-  std::vector<FrameWorker> workers(threads);
-  Pipeline<FrameJob> pipeline(
-      threads,
-      [&](unsigned worker, FrameJob& job) -> base::Result<void> {
-        const auto result = workers[worker].Run(*file_, job);
-        if (!result) return In(path_, result.error());
-        return {};
-      },
-      [](FrameJob&) { return base::Result<void>{}; });
-  uint64_t pages_done = 0;
-  const auto result = ForEachChunk([&](const ckpt_pb::Chunk& chunk) -> base::Result<void> {
-    if (options.stop != nullptr && options.stop->load())
-      return Fail(Code::kInterrupted, "%s: interrupted", path_.c_str());
-    FrameJob& job = *TRY(pipeline.Next());
-    job.offset = chunk.offset();
-    job.frame_bytes = chunk.frame_bytes();
-    job.xxh3 = chunk.xxh3();
-    job.pieces.clear();
-    const uint64_t pages = TRY(PlaceRuns(chunk, sink, job.pieces));
-    if (pages > 0) pipeline.Submit();
-    pages_done += pages;
-    if (options.progress) options.progress(pages_done);
-    return {};
-  });
-  // An error of a page frame is the older one: it was under way before the loop went on.
-  TRY_VOID(pipeline.Drain());
-  return result;
-}
 
 }  // namespace image

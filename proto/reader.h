@@ -1,8 +1,9 @@
 // Reads an image (docs/image-format.md). Open checks everything but page data; ReadPages checks that as it
-// goes.
+// goes. A child is opened with all its ancestors.
 //
 // Memory: the metadata, one index section (1 MiB) and the chunks under way. The index is never in memory as a
-// whole.
+// whole. Of an image whose runs name bytes a second time, or those of ancestors: also 32 bytes for each such
+// run, and 40 for each MiB that is stored.
 //
 // Errors of both: kInvalid (not an image, or one that breaks a rule), kUnsupported (a newer version, or
 // content that this one cannot restore; Validate says which), kIncomplete (ends before its footer), kCorrupt
@@ -28,6 +29,7 @@
 
 namespace image {
 
+class Chain;
 class Digest;
 class RunChecker;
 
@@ -36,12 +38,16 @@ class RunChecker;
 class PageSink {
  public:
   virtual ~PageSink() = default;
-  // Where the pages of this STORED run go: pieces whose sizes add up to run.count() pages. They are filled by
-  // other threads until ReadPages returns, and are not to be looked at before. `pieces` is empty on entry.
+  // In all of them run.stored() is the number of the first page, as SAME names it, wherever its bytes are.
+
+  // Where the pages of this STORED or COPY run go: pieces whose sizes add up to run.count() pages. They are
+  // filled by other threads until ReadPages returns, and are not to be looked at before. `pieces` is empty on
+  // entry.
   virtual base::Result<void> Place(const ckpt_pb::PageRun& run,
                                    std::vector<std::span<std::byte>>& pieces) = 0;
   // The pages that an earlier run placed: to be shared with it. Their bytes may still be on their way.
   virtual base::Result<void> Same(const ckpt_pb::PageRun& run) = 0;
+  // Of a disk: a hole, without a number. Otherwise pages that are there, and are zero.
   virtual base::Result<void> Zero(const ckpt_pb::PageRun& run) = 0;
 };
 
@@ -52,11 +58,20 @@ struct ReadOptions {
   std::function<void(uint64_t pages_done)> progress = {};
 };
 
+// Whether the ancestors of an image are needed: its pages are not all there without.
+enum class Parents { kOpen, kLeave };
+
+struct OpenOptions {
+  Parents parents = Parents::kOpen;
+  std::vector<std::string> also = {};  // where parents are looked for, too; chain.h has the errors
+};
+
 class Reader {
  public:
   // Envelope, footer, metadata, runs, index and digest are right when this succeeds, and the metadata has
-  // passed Validate, the runs RunChecker.
-  static base::Result<std::unique_ptr<Reader>> Open(const std::string& path);
+  // passed Validate, the runs RunChecker; of all ancestors too.
+  static base::Result<std::unique_ptr<Reader>> Open(const std::string& path, const OpenOptions& options = {});
+  ~Reader();
 
   const Metadata& metadata() const { return metadata_; }
   const ckpt_pb::Machine& machine() const { return metadata_.machine; }
@@ -69,24 +84,31 @@ class Reader {
   const ckpt_pb::Totals& totals() const { return totals_; }
 
   const std::string& path() const { return path_; }
-  std::string digest() const;
+  std::string digest() const;  // 32 hexadecimal digits
+  const DigestBytes& digest_bytes() const { return footer_.digest; }
   uint32_t version() const { return envelope_.version; }
   uint64_t file_bytes() const { return file_->size(); }
   uint64_t stored_pages() const { return footer_.stored_pages; }
+  const std::shared_ptr<const InputFile>& file() const { return file_; }
+  // Null for an image that is no child, or was opened without its parents.
+  const Chain* chain() const { return chain_.get(); }
 
+  // Every metadata section in order, as it stands in the file, those of unknown types included.
+  base::Result<void> ForEachMetadataSection(
+      const std::function<base::Result<void>(const SectionHeader&, std::string_view payload)>& visit) const;
   // Every chunk in order, its runs checked. An error of `visit` ends it and is what is returned, as it is.
   base::Result<void> ForEachChunk(
       const std::function<base::Result<void>(const ckpt_pb::Chunk&)>& visit) const;
 
   // All pages, into the sink. Each frame's XXH3 is checked before it is decompressed, then zstd's checksum
   // and the exact size. On an error the sink's memory holds anything, and is to be thrown away.
+  // Requires: the ancestors are open.
   base::Result<void> ReadPages(PageSink& sink, const ReadOptions& options = {}) const;
 
  private:
   using Visit = std::function<base::Result<void>(const ckpt_pb::Chunk&)>;
 
-  Reader(std::string path, std::unique_ptr<InputFile> file)
-      : path_(std::move(path)), file_(std::move(file)) {}
+  Reader(std::string path, std::unique_ptr<InputFile> file);
 
   base::Result<void> Load();
   base::Result<uint64_t> LoadMetadata(Digest& digest);
@@ -97,11 +119,12 @@ class Reader {
   base::Result<void> VisitChunks(const Visit& visit, base::Result<void>& visited) const;
 
   const std::string path_;
-  const std::unique_ptr<InputFile> file_;
+  const std::shared_ptr<const InputFile> file_;
   Envelope envelope_;
   Footer footer_;
   Metadata metadata_;
   ckpt_pb::Totals totals_;
+  std::unique_ptr<Chain> chain_;
 };
 
 }  // namespace image

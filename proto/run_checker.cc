@@ -30,7 +30,8 @@ bool Covers(const ckpt_pb::Vmas& vmas, int& place, uint64_t first, uint64_t end)
 
 }  // namespace
 
-RunChecker::RunChecker(const Metadata& metadata) {
+RunChecker::RunChecker(const Metadata& metadata)
+    : first_stored_(metadata.parent.stored()), stored_(first_stored_) {
   if (metadata.machine.scope() == ckpt_pb::Machine::MACHINE) {
     frames_ = {.type = PageRun::FRAME, .pages = metadata.guest.high_water()};
     slots_ = {.type = PageRun::SLOT, .pages = static_cast<uint64_t>(metadata.guest.slot_count_size()) + 1};
@@ -85,17 +86,26 @@ base::Result<void> RunChecker::Check(const PageRun& run) {
       }
       if (run.count() > kStoredPagesMax - stored_) return Fail(Code::kInvalid, "too many stored pages");
       stored_ += run.count();
-      return {};
-    case PageRun::SAME:
+      break;
+    case PageRun::COPY:
       if (run.count() > stored_ || run.stored() > stored_ - run.count()) {
+        return Fail(Code::kInvalid, "copies of pages that are not stored before it");
+      }
+      break;
+    case PageRun::SAME:
+      if (run.count() > pages_ || run.stored() > pages_ - run.count()) {
         return Fail(Code::kInvalid, "the same as pages that are not stored before it");
       }
       return {};
     case PageRun::ZERO:
       if (run.stored() != 0) return Fail(Code::kInvalid, "zero pages with a number");
-      return {};
+      if (run.owner() == PageRun::DISK) return {};
+      break;
     default: return Fail(Code::kUnsupported, "an unknown kind of run");
   }
+  if (run.count() > kStoredPagesMax - pages_) return Fail(Code::kInvalid, "too many pages");
+  pages_ += run.count();
+  return {};
 }
 
 base::Result<RunChecker::Owner*> RunChecker::FindOwner(const PageRun& run) {
@@ -105,8 +115,8 @@ base::Result<RunChecker::Owner*> RunChecker::FindOwner(const PageRun& run) {
     return Fail(Code::kWrongType, "the scope of the image has no such pages");
   }
   if (of_guest) {
-    if (run.objref() != 0 || run.kind() != PageRun::STORED)
-      return Fail(Code::kInvalid, "pages of a guest have no objref and are stored");
+    if (run.objref() != 0 || (run.kind() != PageRun::STORED && run.kind() != PageRun::COPY))
+      return Fail(Code::kInvalid, "pages of a guest have no objref, and are stored or copies");
     return run.owner() == PageRun::FRAME ? &frames_ : &slots_;
   }
   const auto owner = owners_.find(run.objref());

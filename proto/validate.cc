@@ -32,7 +32,7 @@ class Validator {
     for (const ckpt_pb::Mm& mm : metadata_.processes.mm()) TRY_VOID(CheckMm(mm));
     for (const auto& [objref, vmas] : metadata_.vmas) TRY_VOID(CheckVmas(objref, vmas));
     for (const ckpt_pb::Process& process : metadata_.processes.process()) TRY_VOID(CheckProcess(process));
-    return {};
+    return CheckParent(metadata_.parent);
   }
 
  private:
@@ -46,6 +46,7 @@ class Validator {
   base::Result<void> CheckVma(const ckpt_pb::Vma& vma);
   base::Result<void> CheckVmaKind(const ckpt_pb::Vma& vma);
   base::Result<void> CheckProcess(const ckpt_pb::Process& process);
+  base::Result<void> CheckParent(const ckpt_pb::Parent& parent) const;
 
   base::Result<void> AddObject(uint32_t objref, const ckpt_pb::File* file) {
     if (objref == 0 || objref > kObjrefMax) {
@@ -106,6 +107,19 @@ base::Result<void> Validator::CheckMachine(const ckpt_pb::Machine& machine) {
   if (!IsPageAligned(machine.vdso_start()) || machine.vdso_start() > kTaskSize ||
       machine.vdso_pages() > (kTaskSize - machine.vdso_start()) / kPageSize) {
     return Fail(Code::kInvalid, "machine: no vdso can be at 0x%" PRIx64, machine.vdso_start());
+  }
+  return {};
+}
+
+base::Result<void> Validator::CheckParent(const ckpt_pb::Parent& parent) const {
+  if (!metadata_.is_child()) return {};
+  if (parent.digest().size() != std::tuple_size_v<DigestBytes> || parent.depth() == 0 ||
+      parent.depth() > kDepthMax || parent.stored() > kStoredPagesMax) {
+    return Fail(Code::kInvalid, "parent: its digest, depth or number of pages is impossible");
+  }
+  if (parent.path().empty() || parent.path().size() > kPathBytesMax ||
+      parent.path().find('\0') != std::string::npos) {
+    return Fail(Code::kInvalid, "parent: impossible path");
   }
   return {};
 }

@@ -35,7 +35,7 @@ base::Result<void> Validate(const Metadata& metadata);
 
 // The same for page runs, which stream by and are never in memory together: every page of a run lies where
 // its owner can have one, runs of one owner ascend without overlap, stored pages are numbered without a gap,
-// and SAME names only pages stored before.
+// COPY names only bytes that were stored before, and SAME only pages that were named before.
 //
 // Keeps a few words for each object. `metadata` has passed Validate and must outlive the checker.
 class RunChecker {
@@ -45,7 +45,7 @@ class RunChecker {
   // The runs of the next chunk, in order. Returns how many pages it stores.
   base::Result<uint64_t> CheckChunk(const google::protobuf::RepeatedPtrField<ckpt_pb::PageRun>& runs);
   // Stored by all chunks until now.
-  uint64_t stored_pages() const { return stored_; }
+  uint64_t stored_pages() const { return stored_ - first_stored_; }
 
  private:
   struct Owner {
@@ -63,7 +63,9 @@ class RunChecker {
   std::unordered_map<uint32_t, Owner> owners_;
   Owner frames_;  // Of a guest; of type MM where the scope is another.
   Owner slots_;
-  uint64_t stored_ = 0;
+  const uint64_t first_stored_;
+  uint64_t stored_;     // the number of the next stored page
+  uint64_t pages_ = 0;  // that SAME can name
 };
 
 }  // namespace image

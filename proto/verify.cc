@@ -22,6 +22,7 @@ namespace {
 
 using base::Code;
 using base::Fail;
+using base::kPageSize;
 
 // A file read once from its start, in large pieces, with a look ahead.
 class Stream {
@@ -84,6 +85,8 @@ struct Seen {
   uint64_t frame_bytes = 0;
   uint64_t xxh3 = 0;
   uint64_t runs_xxh3 = 0;
+  uint64_t pages_xxh3 = 0;  // of the hashes of its pages
+  bool raw = false;
 
   bool operator==(const Seen&) const = default;
 };
@@ -98,6 +101,7 @@ struct CheckJob {
   Seen seen;
   uint64_t pages = 0;
   std::vector<std::byte> frame;
+  std::string hashes;
 };
 
 class Verifier {
@@ -201,18 +205,43 @@ class Verifier {
     if (!pages) return std::unexpected(pages.error().In(section.Where()));
     CheckJob& job = *TRY(pipeline_.Next());
     job.pages = *pages;
-    job.seen = {.offset = stream_.position(), .frame_bytes = 0, .xxh3 = 0, .runs_xxh3 = HashRuns(runs.run())};
+    job.hashes.clear();
+    job.seen = {.offset = stream_.position(), .runs_xxh3 = HashRuns(runs.run())};
     if (job.pages > 0) {
-      const auto ahead = TRY(stream_.Peek(kFrameBytesMax));
+      auto ahead = TRY(stream_.Peek(kFrameBytesMax));
+      if (ahead.size() >= 4 && LoadU32(reinterpret_cast<const char*>(ahead.data())) == kRawMagic)
+        ahead = TRY(SkipRawHead(job));
+      if (job.seen.raw) return TakeFrame(job, ahead, job.pages * kPageSize);
       const auto frame_bytes = FrameBytes(ahead);
       if (!frame_bytes) {
         return Fail(Code::kCorrupt, "page frame at offset %" PRIu64 ": %s", job.seen.offset,
                     frame_bytes.error().what.c_str());
       }
-      job.seen.frame_bytes = *frame_bytes;
-      job.frame.assign(ahead.begin(), ahead.begin() + static_cast<ptrdiff_t>(*frame_bytes));
-      stream_.Skip(*frame_bytes);
+      return TakeFrame(job, ahead, *frame_bytes);
     }
+    pipeline_.Submit();
+    return {};
+  }
+
+  // The head of a raw frame in front of the pages of `job`. What stands behind it.
+  base::Result<std::span<const std::byte>> SkipRawHead(CheckJob& job) {
+    const uint64_t offset = stream_.position();
+    const uint64_t bytes = RawPagesAt(offset) - offset;
+    const auto head = TRY(stream_.Peek(bytes));
+    TRY_VOID(CheckRawHead({reinterpret_cast<const char*>(head.data()), head.size()}, offset,
+                          job.pages * kPageSize));
+    stream_.Skip(bytes);
+    job.seen.offset = stream_.position();
+    job.seen.raw = true;
+    const auto pages = TRY(stream_.Peek(job.pages * kPageSize));
+    if (pages.size() == job.pages * kPageSize) return pages;
+    return Fail(Code::kCorrupt, "raw frame at offset %" PRIu64 ": its pages do not fit", offset);
+  }
+
+  base::Result<void> TakeFrame(CheckJob& job, std::span<const std::byte> ahead, uint64_t frame_bytes) {
+    job.seen.frame_bytes = frame_bytes;
+    job.frame.assign(ahead.begin(), ahead.begin() + static_cast<ptrdiff_t>(frame_bytes));
+    stream_.Skip(frame_bytes);
     pipeline_.Submit();
     return {};
   }
@@ -220,9 +249,22 @@ class Verifier {
   base::Result<void> CheckFrame(unsigned worker, CheckJob& job) {
     if (job.pages == 0) return {};
     job.seen.xxh3 = Xxh3(std::span<const std::byte>(job.frame));
-    const auto result = decompressors_[worker].Check(job.frame, job.pages);
-    if (result) return {};
-    return std::unexpected(result.error().In(base::Format("page frame at offset %" PRIu64, job.seen.offset)));
+    std::span<const std::byte> pages = job.frame;
+    if (!job.seen.raw) {
+      const auto expanded = decompressors_[worker].Expand(job.frame, job.pages);
+      if (!expanded) {
+        const std::string where = base::Format("page frame at offset %" PRIu64, job.seen.offset);
+        return std::unexpected(expanded.error().In(where));
+      }
+      pages = *expanded;
+    }
+    if (envelope_.version == 1) return {};  // which has no hashes of pages
+    for (; !pages.empty(); pages = pages.subspan(kPageSize)) {
+      const PageHash hash = HashPage(pages.first(kPageSize));
+      job.hashes.append(reinterpret_cast<const char*>(hash.data()), hash.size());
+    }
+    job.seen.pages_xxh3 = Xxh3(job.hashes);
+    return {};
   }
 
   base::Result<void> WalkIndex() {
@@ -235,7 +277,12 @@ class Verifier {
       ckpt_pb::Index index;
       TRY_VOID(ParsePayload(section.payload(), kSmallSectionBytesMax, section.Where(), index));
       for (const ckpt_pb::Chunk& chunk : index.chunk()) {
-        const Seen said{chunk.offset(), chunk.frame_bytes(), chunk.xxh3(), HashRuns(chunk.run())};
+        const Seen said{.offset = chunk.offset(),
+                        .frame_bytes = chunk.frame_bytes(),
+                        .xxh3 = chunk.xxh3(),
+                        .runs_xxh3 = HashRuns(chunk.run()),
+                        .pages_xxh3 = chunk.page_xxh3().empty() ? 0 : Xxh3(chunk.page_xxh3()),
+                        .raw = chunk.raw()};
         if (next == chunks_.size() || said != chunks_[next]) {
           // The index is right by its checksum, so a page frame that differs from it is the damaged one.
           return Fail(Code::kCorrupt, "%s: chunk %zu, at offset %" PRIu64 ", is not what it says",

@@ -274,7 +274,12 @@ base::Result<void> ModelSink::Same(const PageRun& run) {
 }
 
 base::Result<void> ModelSink::Zero(const PageRun& run) {
-  if (run.owner() != PageRun::DISK) return {};  // memory that is not there reads as zero
+  if (run.owner() != PageRun::DISK) {
+    std::vector<std::span<std::byte>> pieces;
+    TRY_VOID(Place(run, pieces));
+    for (const std::span<std::byte> piece : pieces) std::ranges::fill(piece, std::byte{0});
+    return {};
+  }
   mm::Disk* disk = files_.at(run.objref())->disk();
   if (const auto punched = disk->PunchHole(run.first(), run.first() + run.count()); !punched) {
     return base::FailErrno(punched.error().err, "punch a hole into file '%s'",

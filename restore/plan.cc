@@ -192,7 +192,8 @@ base::Result<std::vector<Part>> RunFilter::Filter(const PageRun& run) const {
       Part& part = parts.emplace_back(Part{run, keep});
       part.run.set_first(run.first() + done + from);
       part.run.set_count(pages);
-      if (run.kind() != PageRun::ZERO) part.run.set_stored(run.stored() + done + from);
+      if (run.kind() != PageRun::ZERO || run.owner() != PageRun::DISK)
+        part.run.set_stored(run.stored() + done + from);
     };
     add(0, past_end_from, true);
     add(past_end_from, count - past_end_from, false);

@@ -46,7 +46,12 @@ class FilteredSink final : public image::PageSink {
   }
   base::Result<void> Zero(const PageRun& run) override {
     for (const Part& part : TRY(filter_.Filter(run))) {
-      if (part.keep) TRY_VOID(sink_.Zero(part.run));
+      if (part.keep) {
+        if (run.owner() != PageRun::DISK) report_.pages += part.run.count();
+        TRY_VOID(sink_.Zero(part.run));
+      } else {
+        CountDropped(part);
+      }
     }
     return {};
   }

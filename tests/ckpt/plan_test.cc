@@ -51,7 +51,7 @@ using Runs = std::vector<std::string>;
 
 TEST_F(PlanTest, NothingIsNothing) {
   EXPECT_EQ(Finish(), Runs{});
-  EXPECT_EQ(plan_.stored(), 0u);
+  EXPECT_EQ(plan_.pages(), 0u);
 }
 
 TEST_F(PlanTest, ExclusiveRunsAreNumberedInOrder) {
@@ -59,7 +59,7 @@ TEST_F(PlanTest, ExclusiveRunsAreNumberedInOrder) {
   Add(1, 20, 1);
   Add(2, 10, 2);
   EXPECT_EQ(Finish(), (Runs{"mm1 10+3 stored 0", "mm1 20+1 stored 3", "mm2 10+2 stored 4"}));
-  EXPECT_EQ(plan_.stored(), 6u);
+  EXPECT_EQ(plan_.pages(), 6u);
   EXPECT_EQ(plan_.shared(), 0u);
 }
 
@@ -74,7 +74,7 @@ TEST_F(PlanTest, SharedPagesAreStoredByTheFirst) {
   AddShared(1, 10, {7, 8, 9});
   AddShared(2, 30, {7, 8, 9});
   EXPECT_EQ(Finish(), (Runs{"mm1 10+3 stored 0", "mm2 30+3 same 0"}));
-  EXPECT_EQ(plan_.stored(), 3u);
+  EXPECT_EQ(plan_.pages(), 3u);
   EXPECT_EQ(plan_.shared(), 3u);
 }
 
@@ -82,7 +82,7 @@ TEST_F(PlanTest, SharedAndBrokenInTurn) {
   AddShared(1, 10, {1, 2, 3, 4});
   AddShared(2, 10, {1, 50, 3, 4});
   EXPECT_EQ(Finish(), (Runs{"mm1 10+4 stored 0", "mm2 10+1 same 0", "mm2 11+1 stored 4", "mm2 12+2 same 2"}));
-  EXPECT_EQ(plan_.stored(), 5u);
+  EXPECT_EQ(plan_.pages(), 5u);
   EXPECT_EQ(plan_.shared(), 3u);
 }
 
@@ -116,7 +116,7 @@ TEST_F(PlanTest, ZerosTakeNoNumber) {
   AddAsIs(PageRun::STORED, 7, 1);
   EXPECT_EQ(Finish(),
             (Runs{"mm1 1+1 stored 0", "disk9 0+4 zero 0", "disk9 4+2 stored 1", "disk9 7+1 stored 3"}));
-  EXPECT_EQ(plan_.stored(), 4u);
+  EXPECT_EQ(plan_.pages(), 4u);
 }
 
 TEST_F(PlanTest, ObjectAndMmWithOneNumberAreApart) {

@@ -32,14 +32,14 @@ TEST_F(CommandLine, WrongOnesAreOneLineAndExit2) {
       {"run", "--bogus", "small.textproto"},
       {"run", "small.textproto", "-o"},
       {"run", "small.textproto", "--at"},
-      {"run", "small.textproto", "--level"},
-      {"run", "small.textproto", "--level", "0"},
-      {"run", "small.textproto", "--level", "20"},
-      {"run", "small.textproto", "--level", "x"},
+      {"run", "small.textproto", "--compress"},
+      {"run", "small.textproto", "--compress", "zstd:0"},
+      {"run", "small.textproto", "--compress", "zstd:20"},
+      {"run", "small.textproto", "--compress", "x"},
       {"run", "small.textproto", "--threads", "-1"},
-      {"run", "small.textproto", "--threads", "17"},
+      {"run", "small.textproto", "--threads", "13"},
       {"run", "small.textproto", "--threads", "99999999999999999999"},
-      {"restore", "a", "--level", "99"},
+      {"restore", "a", "--compress", "zstd:99"},
       {"restore", "a", "--at", "base"},
       {"run", "small.textproto", "run", "small.textproto"},
   };
@@ -72,18 +72,21 @@ TEST_F(CommandLine, SaysWhatIsWrong) {
       {{"run", "a", "-o"}, "run: --output needs a value behind it" + run},
       {{"run", "a", "--at", "x", "--at", "y"}, "run: --at is given more than once" + run},
       {{"run", "a", "--json=5"}, "run: --json takes no value" + run},
-      {{"run", "a", "--level", "x"}, "run: --level: 'x' is not a whole number from 1 to 19" + run},
-      {{"run", "a", "--level", "0"}, "run: --level: '0' is not a whole number from 1 to 19" + run},
-      {{"run", "a", "--level", "010"}, "run: --level: '010' is not a whole number from 1 to 19" + run},
-      {{"run", "a", "--level", ""}, "run: --level: '' is not a whole number from 1 to 19" + run},
-      {{"run", "a", "--threads", "-1"}, "run: --threads: '-1' is not a whole number from 0 to 16" + run},
-      {{"run", "a", "--threads", "0x10"}, "run: --threads: '0x10' is not a whole number from 0 to 16" + run},
+      {{"run", "a", "--compress", "x"},
+       "run: --compress: 'x': expected none, zstd, zstd:LEVEL or auto" + run},
+      {{"run", "a", "--compress", "zstd:0"},
+       "run: --compress: 'zstd:0': the level is a whole number from 1 to 19" + run},
+      {{"run", "a", "--compress", "zstd:1x"},
+       "run: --compress: 'zstd:1x': the level is a whole number from 1 to 19" + run},
+      {{"run", "a", "--compress", ""}, "run: --compress: '': expected none, zstd, zstd:LEVEL or auto" + run},
+      {{"run", "a", "--threads", "-1"}, "run: --threads: '-1' is not a whole number from 0 to 12" + run},
+      {{"run", "a", "--threads", "0x10"}, "run: --threads: '0x10' is not a whole number from 0 to 12" + run},
       {{"run", "a", "--json", "--text-dump"}, "run: --text-dump and --json do not go together" + run},
       {{"restore"}, "restore: IMAGE is missing; try 'ckpt restore --help'"},
       {{"restore", "a", "--disk"}, "restore: --disk needs a value behind it; try 'ckpt restore --help'"},
       {{"diff", "a"}, "diff: B is missing; try 'ckpt diff --help'"},
       {{"diff", "a", "b", "c"}, "diff: 'c' is one argument too many; try 'ckpt diff --help'"},
-      {{"show", "--level", "1", "a"}, "show: there is no option '--level'; try 'ckpt show --help'"},
+      {{"show", "--compress", "none", "a"}, "show: there is no option '--compress'; try 'ckpt show --help'"},
       {{"verify", "--quiet"}, "verify: IMAGE is missing; try 'ckpt verify --help'"},
   };
   for (const auto& [line, says] : mistakes) {
@@ -99,7 +102,7 @@ TEST_F(CommandLine, SaysWhichWordIsWrong) {
   EXPECT_TRUE(Refused(Ckpt({"--bogus"}), 2, "--bogus"));
   EXPECT_TRUE(Refused(Ckpt({"run", "--bogus", "small.textproto"}), 2, "--bogus"));
   EXPECT_TRUE(Refused(Ckpt({"show", "one", "two"}), 2, "two"));
-  EXPECT_TRUE(Refused(Ckpt({"run", "small.textproto", "--level", "99"}), 2, "--level"));
+  EXPECT_TRUE(Refused(Ckpt({"run", "small.textproto", "--compress", "zstd:99"}), 2, "--compress"));
   EXPECT_TRUE(Refused(Ckpt({"run"}), 2, "WORKLOAD"));
   EXPECT_TRUE(Refused(Ckpt({"run"}), 2, "'ckpt run --help'"));
   EXPECT_TRUE(Refused(Ckpt({}), 2, "'ckpt --help'"));
@@ -137,7 +140,7 @@ TEST_F(CommandLine, ControlCharactersDoNotReachTheTerminal) {
         {"diff", bad, "small.textproto@base"},
         {"diff", bad + "@base", "small.textproto@base"},
         {"run", "small.textproto", bad},
-        {"run", "small.textproto", "--level", bad},
+        {"run", "small.textproto", "--compress", bad},
         {"run", "small.textproto", "--at", bad},
         {"run", "small.textproto", "--" + bad},
         {"run", "small.textproto", "--at", "base", "-o", bad + "/x"},

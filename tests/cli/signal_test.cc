@@ -71,8 +71,9 @@ TEST_F(Signals, WhileStepsRun) {
 
 TEST_F(Signals, WhileAnImageIsWritten) {
   for (const int signal : signals_) {
-    Process process(CkptArgv({"run", "dump.textproto", "-o", "old.img", "--level", "19", "--threads", "1"}),
-                    here_);
+    Process process(
+        CkptArgv({"run", "dump.textproto", "-o", "old.img", "--compress", "zstd:19", "--threads", "1"}),
+        here_);
     while (!Dumping() && process.Running()) std::this_thread::sleep_for(milliseconds(1));
     ASSERT_TRUE(process.Running());
     EndsBy(process, signal);
@@ -81,8 +82,9 @@ TEST_F(Signals, WhileAnImageIsWritten) {
 
 // Each thread has a chunk under way, of which one alone takes half a second at this level, and others wait.
 TEST_F(Signals, WhileAllThreadsCompress) {
-  Process process(CkptArgv({"run", "dump.textproto", "-o", "old.img", "--level", "19", "--threads", "12"}),
-                  here_);
+  Process process(
+      CkptArgv({"run", "dump.textproto", "-o", "old.img", "--compress", "zstd:19", "--threads", "12"}),
+      here_);
   while (!Dumping() && process.Running()) std::this_thread::sleep_for(milliseconds(1));
   std::this_thread::sleep_for(milliseconds(300));
   ASSERT_TRUE(process.Running());
@@ -91,8 +93,8 @@ TEST_F(Signals, WhileAllThreadsCompress) {
 
 // The second one does not wait for anything, and takes the temporary file along as well.
 TEST_F(Signals, Twice) {
-  Process process(CkptArgv({"run", "dump.textproto", "-o", "old.img", "--level", "19", "--threads", "1"}),
-                  here_);
+  Process process(
+      CkptArgv({"run", "dump.textproto", "-o", "old.img", "--compress", "zstd:19", "--threads", "1"}), here_);
   while (!Dumping() && process.Running()) std::this_thread::sleep_for(milliseconds(1));
   ASSERT_TRUE(process.Running());
   process.Send(SIGINT);

@@ -172,6 +172,7 @@ TEST(SoftDirty, SharedMappingsAreLeftAlone) {
 TEST(SoftDirty, ForkCopiesTheBit) {
   Tracked t;
   t.Clear();
+  t.p.mm->tracked_objref = 7;
   ASSERT_EQ(t.w.TryStore(t.p, t.At(1)), Outcome::kOk);
   ASSERT_EQ(t.w.TryStore(t.p, t.At(2)), Outcome::kOk);
   ASSERT_TRUE(t.w.PageOut(t.p, t.At(2)));
@@ -179,8 +180,7 @@ TEST(SoftDirty, ForkCopiesTheBit) {
   Process& child = t.w.Fork(t.p);
   EXPECT_EQ(t.Marks(child), "-12-");
   EXPECT_EQ(t.Marks(), "-12-");
-  EXPECT_TRUE(t.p.mm->soft_dirty_cleared);
-  EXPECT_FALSE(child.mm->soft_dirty_cleared) << "it was not there";
+  EXPECT_EQ(child.mm->tracked_objref, 7u) << "its pages that are not soft-dirty are those of its parent";
   ASSERT_EQ(t.w.TryStore(child, t.a), Outcome::kOk) << "a copy";
   EXPECT_EQ(t.Marks(child), "012-");
   EXPECT_EQ(t.Marks(), "-12-");
@@ -188,7 +188,6 @@ TEST(SoftDirty, ForkCopiesTheBit) {
   EXPECT_EQ(t.Marks(child), "012-");
   EXPECT_EQ(t.Marks(), "-123");
   t.Clear();
-  EXPECT_TRUE(child.mm->soft_dirty_cleared);
   EXPECT_EQ(t.Marks(child) + t.Marks(), "--------");
 }
 
@@ -207,7 +206,36 @@ TEST(SoftDirty, AProcessThatComesLaterIsAllSoftDirty) {
   t.w.AnonAt(later, t.a, 4);
   ASSERT_EQ(t.w.Store(later, t.a, t.Text(0)), Outcome::kOk);
   EXPECT_EQ(t.Marks(later), "0123");
-  EXPECT_FALSE(later.mm->soft_dirty_cleared);
+  EXPECT_EQ(later.mm->tracked_objref, 0u);
+}
+
+// Of pages in several leaf tables, with holes between them that have a table, and that have none.
+TEST(SoftDirty, RunsAreWhatThePagesSay) {
+  World w;
+  Process& p = w.Spawn();
+  constexpr uint64_t kPages = 1600;
+  const Vaddr a = w.Anon(p, kPages);
+  base::Random random(20261121);
+  const auto store_some = [&](uint64_t one_in) {
+    for (uint64_t page = 0; page < kPages; ++page) {
+      if ((page >= 700 && page < 1300) || random.Below(8) >= one_in) continue;
+      ASSERT_EQ(w.TryStore(p, a + page * kPage), Outcome::kOk);
+    }
+  };
+  store_some(7);
+  clear_soft_dirty(w.machine());
+  store_some(1);
+  for (uint64_t first = 0; first < kPages; first += 1 + random.Below(40)) {
+    const uint64_t end = first + 1 + random.Below(kPages - first);
+    const SoftDirtyRun run = next_soft_dirty_run(*p.mm, a + first * kPage, a + end * kPage);
+    ASSERT_GT(run.pages, 0u);
+    ASSERT_LE(run.pages, end - first);
+    for (uint64_t page = first; page < first + run.pages; ++page) {
+      ASSERT_EQ(soft_dirty(*p.mm, a + page * kPage), run.soft_dirty) << page;
+    }
+    const bool ends = first + run.pages == end;
+    ASSERT_TRUE(ends || soft_dirty(*p.mm, a + (first + run.pages) * kPage) != run.soft_dirty);
+  }
 }
 
 // ---- swap ----

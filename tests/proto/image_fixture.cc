@@ -2,6 +2,7 @@
 
 #include <zstd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/check.h"
@@ -138,6 +139,12 @@ base::Result<void> MemorySink::Same(const PageRun& run) {
 }
 
 base::Result<void> MemorySink::Zero(const PageRun& run) {
+  if (run.owner() != PageRun::DISK) {
+    std::vector<std::span<std::byte>> pieces;
+    TRY_VOID(Place(run, pieces));
+    for (const std::span<std::byte> piece : pieces) std::ranges::fill(piece, std::byte{0});
+    return {};
+  }
   for (uint64_t i = 0; i < run.count(); ++i) number_[{run.objref(), run.first() + i}] = ~uint64_t{0};
   return {};
 }
@@ -163,6 +170,7 @@ std::map<MemorySink::Key, std::string> Expected(const std::vector<PageRun>& runs
         stored.push_back(page);
       } else {
         page = run.kind() == PageRun::SAME ? stored.at(run.stored() + i) : std::string(kPageSize, '\0');
+        if (run.kind() == PageRun::ZERO && run.owner() != PageRun::DISK) stored.push_back(page);
       }
     }
   }
@@ -216,6 +224,7 @@ std::string RawImage::Build() const {
     if (entry.run().empty()) *entry.mutable_run() = chunk.runs.run();
     entry.set_offset(out.size() + static_cast<uint64_t>(chunk.offset_lie));
     entry.set_frame_bytes(chunk.frame.size() + static_cast<uint64_t>(chunk.frame_bytes_lie));
+    if (entry.page_xxh3().empty()) entry.set_page_xxh3(chunk.page_xxh3);
     entry.set_xxh3((chunk.frame.empty() ? 0 : image::Xxh3(chunk.frame)) + chunk.xxh3_lie);
     out += chunk.frame;
   }
@@ -249,6 +258,9 @@ RawImage MakeRaw(const image::Metadata& metadata, const std::vector<std::vector<
       *chunk.runs.add_run() = run;
       for (uint64_t i = 0; run.kind() == PageRun::STORED && i < run.count() && i < 1000; ++i) {
         bytes += PageOf(run.objref(), run.first() + i);
+        const auto page = std::as_bytes(std::span(bytes)).last(kPageSize);
+        const image::PageHash hash = image::HashPage(page);
+        chunk.page_xxh3.append(reinterpret_cast<const char*>(hash.data()), hash.size());
       }
       if (run.kind() == PageRun::STORED) raw.stored_pages += run.count();
     }

@@ -95,6 +95,7 @@ struct RawImage {
     int64_t offset_lie = 0;  // Added to what is right.
     int64_t frame_bytes_lie = 0;
     uint64_t xxh3_lie = 0;
+    std::string page_xxh3{};  // of its pages, unless `index` says something else
   };
   std::vector<Section> metadata;
   std::vector<Chunk> chunks;

@@ -42,7 +42,7 @@ TEST(Pipeline, out_of_memory_on_a_thread_is_an_error_of_the_job) {
 }
 
 TEST(Pipeline, finishes_in_order) {
-  for (const unsigned threads : {1, 2, 5, 16}) {
+  for (const unsigned threads : {1u, 2u, 5u, image::kThreadsMax}) {
     std::vector<uint64_t> finished;
     image::Pipeline<Job> pipeline(
         threads,
@@ -67,7 +67,7 @@ TEST(Pipeline, finishes_in_order) {
 }
 
 TEST(Pipeline, the_first_error_wins_and_ends_it) {
-  for (const unsigned threads : {1, 2, 4, 16}) {
+  for (const unsigned threads : {1u, 2u, 4u, image::kThreadsMax}) {
     for (const uint64_t bad_finish : {10, 31, 1000}) {
       std::vector<uint64_t> finished;
       image::Pipeline<Job> pipeline(

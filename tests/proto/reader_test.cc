@@ -68,7 +68,7 @@ TEST_F(ImageReader, an_image_by_hand_is_good) {
   const auto by_hand = image::Reader::Open(path_);
   const auto written = image::Reader::Open(folder_ / "written");
   EXPECT_EQ((*by_hand)->stored_pages(), (*written)->stored_pages());
-  EXPECT_EQ((*written)->version(), 1u);
+  EXPECT_EQ((*written)->version(), image::kVersion);
 }
 
 TEST_F(ImageReader, not_an_image) {
@@ -195,7 +195,7 @@ std::string EnvelopeWith(size_t offset, uint32_t value) {
 TEST_F(ImageReader, a_newer_version_is_refused_by_number) {
   RawImage raw = MakeRaw(SmallMachine(), {SmallRuns()});
   raw.envelope = EnvelopeWith(20, 7);  // min reader version
-  Expect(raw, Code::kUnsupported, Code::kUnsupported, "needs a reader of version 7; this one reads up to 1");
+  Expect(raw, Code::kUnsupported, Code::kUnsupported, "needs a reader of version 7; this one reads up to 2");
   raw.envelope = EnvelopeWith(24, 2);
   Expect(raw, Code::kUnsupported, Code::kUnsupported, "unknown digest algorithm 2");
   raw.envelope = EnvelopeWith(28, 8192);

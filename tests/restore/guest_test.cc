@@ -86,6 +86,7 @@ TEST(GuestBuilder, WithoutHintsEverythingIsSaved) {
   for (uint64_t i = 0; i < 16; ++i) world.Store(process, anon + i * kPage, "anonymous");
   world.Unmap(process, anon + 8 * kPage, 8);
   Trip trip;
+  trip.every_page = true;
   trip.scope = ckpt_pb::Machine::MACHINE;
   const auto saved = trip.TrySave(world.machine());
   ASSERT_TRUE(saved.has_value());

@@ -245,9 +245,62 @@ void RunSeed(uint64_t seed, const Semantics& semantics) {
   }
 }
 
-void RunSeeds(uint64_t seed, const Semantics& semantics, std::chrono::milliseconds budget) {
+// A chain of images of one machine, in two ways: by tracking of writes, and by content.
+class Chains {
+ public:
+  // Each of the next images comes back as what the machine is, with the same pages shared.
+  void Link(Machine& machine) {
+    const std::string name = std::to_string(links_++);
+    for (const bool tracked : {false, true}) {
+      std::string& last = last_[tracked ? 1 : 0];
+      ckpt::DumpOptions options;
+      options.write.sync = image::Sync::kNo;
+      options.parent = last;
+      options.track = tracked;
+      last = trip_.path(name + (tracked ? "t" : "c"));
+      ckpt::ModelSource source(machine, {.pids = {}, .label = tracked ? "tracked" : "content"});
+      const auto saved = ckpt::Dump(source, last, options);
+      ASSERT_TRUE(saved.has_value()) << saved.error().what;
+      using Known = ckpt::DumpReport::Known;
+      const Known known = tracked ? Known::kByTracking : Known::kByContent;
+      EXPECT_EQ(saved->known, links_ > 1 ? known : Known::kNoParent);
+      const auto image = image::Reader::Open(last);
+      ASSERT_TRUE(image.has_value()) << image.error().what;
+      auto sink = restore::ModelSink::Create((*image)->machine(), "");
+      ASSERT_TRUE(sink.has_value());
+      const auto restored = restore::Restore(**image, **sink, {});
+      ASSERT_TRUE(restored.has_value()) << restored.error().what;
+      const auto back = (*sink)->TakeMachine();
+      Trip::ExpectSame(machine, *back);
+      EXPECT_EQ(FileDifferences(machine, *back), "");
+      const auto broken = Validate(*back, Depth::kDeep);
+      EXPECT_FALSE(broken.has_value()) << *broken;
+    }
+  }
+
+ private:
+  Trip trip_;
+  int links_ = 0;
+  std::string last_[2];
+};
+
+void RunChain(uint64_t seed, const Semantics& semantics) {
+  World w(semantics, 4096);
+  SetUp(w, seed);
+  Player player(w.machine(), base::Mix64(seed));
+  Chains chains;
+  for (int link = 0; link < 6; ++link) {
+    for (int i = link == 0 ? 0 : 100; i < 120; ++i) player.Step();
+    chains.Link(w.machine());
+    w.Check();
+    if (testing::Test::HasFailure()) return;
+  }
+}
+
+void RunSeeds(uint64_t seed, const Semantics& semantics, std::chrono::milliseconds budget,
+              void (*run)(uint64_t, const Semantics&) = RunSeed) {
   if (const char* wanted = std::getenv("CKPT_SEED")) {
-    RunSeed(std::strtoull(wanted, nullptr, 0), semantics);
+    run(std::strtoull(wanted, nullptr, 0), semantics);
     return;
   }
   if (std::getenv("CKPT_LONG") != nullptr) budget *= 20;
@@ -255,13 +308,15 @@ void RunSeeds(uint64_t seed, const Semantics& semantics, std::chrono::millisecon
   int runs = 0;
   for (; std::chrono::steady_clock::now() < end; ++seed, ++runs) {
     SCOPED_TRACE(testing::Message() << "CKPT_SEED=" << seed);
-    RunSeed(seed, semantics);
+    run(seed, semantics);
     if (testing::Test::HasFailure()) return;
   }
   std::printf("%d seeds\n", runs);
 }
 
 TEST(RandomTest, Defaults) { RunSeeds(1000, {}, std::chrono::seconds(6)); }
+
+TEST(RandomTest, Chains) { RunSeeds(3000, {}, std::chrono::seconds(4), RunChain); }
 
 // Each other value of each switch. A survivor of a truncate has no place in its file after a restart
 // (C09), and the published lookups fail past the end of a file (C08): these are scenarios of their own.

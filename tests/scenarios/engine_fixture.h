@@ -142,6 +142,7 @@ class Trip {
     ckpt::DumpOptions how;
     how.write.sync = image::Sync::kNo;
     how.write.threads = threads;
+    how.write.every_page = every_page;
     return ckpt::Dump(source, path(name), how);
   }
 
@@ -230,6 +231,7 @@ class Trip {
 
   restore::RestoreOptions options;
   ckpt_pb::Machine::Scope scope = ckpt_pb::Machine::PROCESS;
+  bool every_page = false;  // zero-filled and repeated ones, too
 
   base::Result<std::unique_ptr<Box>> TryRestore() {
     auto sink = restore::ModelSink::Create(reader_->machine(), options.disk_dir, &reader_->guest());

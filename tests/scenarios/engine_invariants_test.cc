@@ -171,6 +171,7 @@ TEST(Invariant, C8_no_frame_is_lost) {
   World w;
   Busy busy(w);
   Trip trip;
+  trip.every_page = true;
   ASSERT_TRUE(trip.Save(w.machine()));
   const auto box = trip.Restore();
   ASSERT_NE(box, nullptr);

@@ -49,6 +49,7 @@ TEST(Scenario, C25_windows_of_one_object) {
   ASSERT_EQ(w.Store(p, last, "last"), Outcome::kOk);
   ASSERT_TRUE(w.Unmap(p, last, 1));
   Trip trip;
+  trip.every_page = true;
   const auto box = trip.Through(w.machine());
   ASSERT_NE(box, nullptr);
   EXPECT_EQ(trip.SavedOfFile("object", PageRun::SHMEM), "0 2 5 7") << "the whole object, once";
@@ -97,6 +98,7 @@ TEST(Scenario, C26_holes_of_a_shared_object) {
   const Vaddr a = w.Map(p, 600, kReadWrite, MAP_SHARED | MAP_ANONYMOUS);
   for (const uint64_t page : {0, 299, 300, 599}) ASSERT_EQ(w.Store(p, a + page * kPage, "x"), Outcome::kOk);
   Trip trip;
+  trip.every_page = true;
   const auto box = trip.Through(w.machine());
   ASSERT_NE(box, nullptr);
   ASSERT_EQ(trip.image().files().file_size(), 1);
@@ -200,6 +202,7 @@ TEST(Scenario, Pages_shared_after_fork_are_stored_once) {
   ASSERT_EQ(w.Store(p, a + 3 * kPage, "PARENT"), Outcome::kOk);
   ASSERT_EQ(w.Store(child, a + 4 * kPage, "CHILD!"), Outcome::kOk);
   Trip trip;
+  trip.every_page = true;
   const auto box = trip.Through(w.machine());
   ASSERT_NE(box, nullptr);
   EXPECT_EQ(trip.image().stored_pages(), 13u);
