@@ -100,6 +100,9 @@ base::Result<void> MetadataParser::Add(const SectionHeader& header, std::string_
   if (bytes_ > kMetadataBytesMax) {
     return Fail(Code::kTooBig, "%s: metadata over %" PRIu64 " bytes", where.c_str(), kMetadataBytesMax);
   }
+  if (header.type >= static_cast<uint32_t>(SectionType::kChunkRuns)) {
+    return Fail(Code::kInvalid, "%s: out of order", where.c_str());
+  }
   if (!IsKnownMetadata(header.type)) {
     if ((header.flags & kFlagIgnorable) != 0) return {};
     return Fail(Code::kUnsupported, "%s: unknown, and not marked as ignorable", where.c_str());

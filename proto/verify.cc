@@ -94,6 +94,7 @@ struct Seen {
 uint64_t HashRuns(const google::protobuf::RepeatedPtrField<ckpt_pb::PageRun>& runs) {
   ckpt_pb::ChunkRuns message;
   *message.mutable_run() = runs;
+  message.DiscardUnknownFields();
   return Xxh3(Serialize(message));
 }
 

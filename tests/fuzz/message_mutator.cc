@@ -35,8 +35,10 @@ class Changer {
     Collect(root);
     Message& message = *messages_[random_.Below(messages_.size())];
     const auto& type = *message.GetDescriptor();
-    // A field of a later version.
-    if (OneIn(64)) message.GetReflection()->MutableUnknownFields(&message)->AddVarint(1000, random_.Next());
+    if (OneIn(64)) {  // A field of a later version.
+      message.GetReflection()->MutableUnknownFields(&message)->AddVarint(1000, random_.Next());
+      return;
+    }
     if (type.field_count() == 0) return;
     const FieldDescriptor& field =
         *type.field(static_cast<int>(random_.Below(static_cast<uint64_t>(type.field_count()))));

@@ -1,5 +1,6 @@
 #include "proto/reader.h"
 
+#include <google/protobuf/unknown_field_set.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
@@ -15,6 +16,7 @@ namespace {
 
 using namespace fixture;
 using base::Code;
+using image::SectionType;
 using support::ReadFile;
 using support::WriteFile;
 
@@ -213,16 +215,35 @@ TEST_F(ImageReader, a_newer_version_is_refused_by_number) {
 
 TEST_F(ImageReader, unknown_sections) {
   RawImage raw = MakeRaw(SmallMachine(), {SmallRuns()});
-  raw.metadata.insert(raw.metadata.begin(), {77, 1, "from the future"});
-  raw.metadata.push_back({78, 0xffff0001, std::string(100000, 'x')});  // Unused flags are ignored.
+  raw.metadata.insert(raw.metadata.begin(), {20, 1, "from the future"});
+  raw.metadata.push_back({21, 0xffff0001, std::string(100000, 'x')});  // Unused flags are ignored.
   WriteFile(path_, raw.Build());
   EXPECT_EQ(OpenCode(path_), Code::kExpectation);
   EXPECT_EQ(VerifyCode(path_), Code::kExpectation);
   EXPECT_TRUE(*ReadAll(path_) == Expected(SmallRuns()));
   raw.metadata[0].flags = 0;
-  Expect(raw, Code::kUnsupported, Code::kUnsupported, "section type 77 at offset 44");
+  Expect(raw, Code::kUnsupported, Code::kUnsupported, "section type 20 at offset 44");
   raw.metadata[0].flags = 3;
   Expect(raw, Code::kUnsupported, Code::kUnsupported, "unknown flags 0x3");
+}
+
+// Ignorable or not: types from that of chunk runs on are none of metadata.
+TEST_F(ImageReader, sections_that_are_no_metadata_stand_elsewhere) {
+  for (const SectionType type : {SectionType::kTotals, SectionType::kIndex, SectionType{77}}) {
+    RawImage raw = MakeRaw(SmallMachine(), {SmallRuns()});
+    raw.metadata.push_back({static_cast<uint32_t>(type), image::kFlagIgnorable, ""});
+    Expect(raw, Code::kInvalid, Code::kCorrupt, "out of order");
+  }
+}
+
+TEST_F(ImageReader, what_a_later_version_adds_to_runs_is_ignored) {
+  RawImage raw = MakeRaw(SmallMachine(), {SmallRuns()});
+  *raw.chunks[0].index.mutable_run() = raw.chunks[0].runs.run();
+  PageRun& run = *raw.chunks[0].index.mutable_run(0);
+  run.GetReflection()->MutableUnknownFields(&run)->AddVarint(1000, 1);
+  WriteFile(path_, raw.Build());
+  EXPECT_TRUE(*ReadAll(path_) == Expected(SmallRuns()));
+  EXPECT_EQ(VerifyCode(path_), Code::kExpectation);
 }
 
 TEST_F(ImageReader, sections_that_are_missing_twice_out_of_order_or_broken) {
