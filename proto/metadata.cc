@@ -2,6 +2,7 @@
 
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+#include <google/protobuf/stubs/logging.h>
 #include <google/protobuf/wire_format_lite.h>
 
 #include <cinttypes>
@@ -37,6 +38,7 @@ base::Result<void> ParsePayload(std::string_view payload, uint64_t records_max, 
       return Fail(Code::kTooBig, "%s: more than %" PRIu64 " records", where.c_str(), records_max);
     }
   }
+  const google::protobuf::LogSilencer quiet;  // the error is all that is said
   if (!message.ParseFromArray(payload.data(), static_cast<int>(payload.size()))) {
     return Fail(Code::kCorrupt, "%s: not a %s message", where.c_str(), message.GetTypeName().c_str());
   }

@@ -192,6 +192,20 @@ base::Result<void> Reader::VisitChunks(const Visit& visit, base::Result<void>& v
   return {};
 }
 
+namespace {
+
+bool FrameFits(const ckpt_pb::Chunk& chunk, uint64_t pages, uint32_t version) {
+  if (pages == 0) {
+    return chunk.frame_bytes() == 0 && chunk.xxh3() == 0 && !chunk.raw() && chunk.page_xxh3().empty();
+  }
+  const bool hashed = chunk.page_xxh3().size() == pages * sizeof(PageHash);
+  const bool may_have_none = version == 1 && chunk.page_xxh3().empty();
+  if (chunk.raw() && chunk.frame_bytes() != pages * base::kPageSize) return false;
+  return chunk.frame_bytes() > 0 && chunk.frame_bytes() <= kFrameBytesMax && (hashed || may_have_none);
+}
+
+}  // namespace
+
 base::Result<void> Reader::VisitIndexSection(std::string_view frame, uint64_t offset, RunChecker& checker,
                                              const Visit& visit) const {
   const std::string where = base::Format("section index at offset %" PRIu64, offset);
@@ -200,11 +214,7 @@ base::Result<void> Reader::VisitIndexSection(std::string_view frame, uint64_t of
   for (const ckpt_pb::Chunk& chunk : index.chunk()) {
     const auto pages = checker.CheckChunk(chunk.run());
     if (!pages) return In(where, pages.error());
-    const bool frame_fits =
-        chunk.frame_bytes() <= kFrameBytesMax && (chunk.frame_bytes() == 0) == (*pages == 0) &&
-        (!chunk.raw() || (*pages > 0 && chunk.frame_bytes() == *pages * base::kPageSize)) &&
-        (chunk.page_xxh3().size() == *pages * sizeof(PageHash) ||
-         (envelope_.version == 1 && chunk.page_xxh3().empty()));
+    const bool frame_fits = FrameFits(chunk, *pages, envelope_.version);
     if (!frame_fits || chunk.offset() > file_->size()) {
       return Fail(Code::kInvalid, "%s: %" PRIu64 " pages in a frame of %" PRIu64 " bytes at offset %" PRIu64,
                   where.c_str(), *pages, chunk.frame_bytes(), chunk.offset());

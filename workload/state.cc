@@ -1,7 +1,10 @@
 #include "workload/state.h"
 
+#include <google/protobuf/stubs/logging.h>
+
 #include <algorithm>
 #include <vector>
+
 namespace workload {
 namespace {
 
@@ -77,6 +80,7 @@ std::string SaveState(const Session& session, size_t next_step) {
 
 base::Result<ckpt_pb::ExecutorState> ReadState(std::string_view bytes, const Script& script) {
   ckpt_pb::ExecutorState state;
+  const google::protobuf::LogSilencer quiet;  // the error is all that is said
   if (bytes.size() > kScriptBytesMax || !state.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
     return Damaged(script, "it cannot be read");
   }

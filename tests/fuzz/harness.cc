@@ -1,5 +1,6 @@
 #include "tests/fuzz/harness.h"
 
+#include <google/protobuf/stubs/logging.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -12,15 +13,29 @@
 #include "base/check.h"
 #include "tests/support/support.h"
 
+namespace {
+
+bool g_running = false;
+
+// Only errors say what is wrong with an input. What mutators try is nobody's affair.
+void Heard(google::protobuf::LogLevel, const char*, int, const std::string& message) {
+  CHECK_MSG(!g_running, "protobuf prints: " + message);
+}
+
+}  // namespace
+
 extern "C" {
 size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t size_max);
 
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  g_running = true;
   fuzz::Run(std::string_view(reinterpret_cast<const char*>(data), size));
+  g_running = false;
   return 0;
 }
 
 int LLVMFuzzerInitialize(int* argc, char*** argv) {
+  google::protobuf::SetLogHandler(Heard);
   if (*argc != 3 || std::strcmp((*argv)[1], "--make-corpus") != 0) return 0;
   for (const auto& [name, bytes] : fuzz::Seeds()) {
     support::WriteFile(std::filesystem::path((*argv)[2]) / name, bytes);

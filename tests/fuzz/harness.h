@@ -1,7 +1,8 @@
 // What every fuzz target has: libFuzzer calls Run with inputs that it makes from those of Seeds and from what
-// it found before. Whatever the input, Run must return: a CHECK that fails, a sanitizer's finding, too much
-// memory or too much time is a finding. A target's program is called by scripts/fuzz; with "--make-corpus
-// FOLDER" it writes its seeds there instead.
+// it found before. Whatever the input, Run must return: a CHECK that fails, a sanitizer's finding, a line
+// that protobuf prints, too much memory or too much time is a finding. A target's program is called by
+// scripts/fuzz; with
+// "--make-corpus FOLDER" it writes its seeds there instead.
 #pragma once
 
 #include <cstdint>

@@ -236,6 +236,18 @@ TEST_F(ImageReader, sections_that_are_no_metadata_stand_elsewhere) {
   }
 }
 
+TEST_F(ImageReader, a_text_that_is_none_is_told_in_one_line) {
+  RawImage raw = MakeRaw(SmallMachine(), {SmallRuns()});
+  ckpt_pb::Machine machine;
+  ASSERT_TRUE(machine.ParseFromString(raw.metadata[0].payload));
+  machine.set_label("xy");
+  std::string& payload = raw.metadata[0].payload = image::Serialize(machine);
+  payload[payload.find("xy")] = '\xff';
+  testing::internal::CaptureStderr();
+  Expect(raw, Code::kCorrupt, Code::kCorrupt, "not a ckpt_pb.Machine message");
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "") << "protobuf keeps quiet";
+}
+
 TEST_F(ImageReader, what_a_later_version_adds_to_runs_is_ignored) {
   RawImage raw = MakeRaw(SmallMachine(), {SmallRuns()});
   *raw.chunks[0].index.mutable_run() = raw.chunks[0].runs.run();
@@ -295,6 +307,10 @@ TEST_F(ImageReader, lies_in_the_footer_and_the_index) {
       [](RawImage& raw) { raw.chunks[1].frame_bytes_lie = -1; },
       [](RawImage& raw) { raw.chunks.pop_back(); },
       [](RawImage& raw) { raw.chunks[0].frame.clear(); },
+      [](RawImage& raw) {  // A hash of no frame.
+        raw.chunks.emplace_back().xxh3_lie = 1;
+        *raw.chunks.back().runs.add_run() = MakeRun(PageRun::ZERO, 20, 1, 0, kShmem, PageRun::SHMEM);
+      },
       [](RawImage& raw) {
         raw.chunks[0].index = {};
         for (const PageRun& run : SmallRuns()) *raw.chunks[0].index.add_run() = run;

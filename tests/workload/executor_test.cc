@@ -472,6 +472,9 @@ TEST(ResumeTest, RefusesADamagedState) {
   EXPECT_EQ(Executor::ResumesAt(*script, once.state), 8u);
   EXPECT_THAT(resume("\xff\xff"), HasSubstr("is damaged: it cannot be read"));
   EXPECT_EQ(Executor::ResumesAt(*script, "\xff\xff").error().code, base::Code::kCorrupt);
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(Executor::ResumesAt(*script, "\x0a\x01\xff").error().code, base::Code::kCorrupt);
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "") << "protobuf keeps quiet about a text that is none";
   ckpt_pb::ExecutorState bad = good;
   bad.mutable_process(0)->set_space(77);
   EXPECT_THAT(resume(bad.SerializeAsString()), HasSubstr("is damaged: a process has no address space"));
