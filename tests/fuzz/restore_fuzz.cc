@@ -1,8 +1,16 @@
-// Images that are good, restored into a small machine of the model: the machine is whole afterwards, or the
-// image was refused with an error and nothing is left of the machine.
+// Images that are good, restored into a small machine of the model: the machine is whole afterwards, and its
+// own image holds the same memory; or the image was refused with an error and nothing is left of the machine.
+#include <unistd.h>
+
+#include <filesystem>
+
 #include "base/check.h"
+#include "base/units.h"
+#include "ckpt/dump.h"
+#include "ckpt/model_source.h"
 #include "mm/validate.h"
 #include "proto/reader.h"
+#include "restore/diff.h"
 #include "restore/model_sink.h"
 #include "restore/restore.h"
 #include "tests/fuzz/harness.h"
@@ -14,6 +22,7 @@ namespace {
 constexpr uint64_t kMemoryMax = uint64_t{16} << 20;
 constexpr uint64_t kPagesMax = 4096;
 constexpr uint64_t kNonlinearMax = 65536;
+constexpr uint64_t kMappedMax = 65536;
 
 // Whether a restart takes a moment, and looks at no file of the system.
 bool IsSmall(const image::Reader& image) {
@@ -31,10 +40,50 @@ bool IsSmall(const image::Reader& image) {
   return nonlinear <= kNonlinearMax;
 }
 
-// What a kernel knows of its guest is judged, and what the vmas of an image say as well.
-void CheckMachine(const mm::Machine& machine) {
-  const auto broken = mm::Validate(machine, mm::Depth::kDeep);
+base::Result<std::unique_ptr<mm::Machine>> Restored(const image::Reader& image, restore::DropPastEof drop) {
+  auto sink = TRY(restore::ModelSink::Create(image.machine(), "", &image.guest()));
+  restore::RestoreOptions options;
+  options.read.threads = 1;
+  options.plan.drop_past_eof = drop;
+  TRY(restore::Restore(image, *sink, options));
+  std::unique_ptr<mm::Machine> machine = sink->TakeMachine();
+  const auto broken = mm::Validate(*machine, mm::Depth::kDeep);
   CHECK_MSG(!broken, "restored, and it breaks " + broken.value_or(""));
+  return machine;
+}
+
+uint64_t MappedPages(const image::Reader& image) {
+  uint64_t bytes = 0;
+  for (const ckpt_pb::Mm& mm : image.processes().mm()) {
+    for (const ckpt_pb::Vma& vma : image.vmas(mm.objref()).vma()) bytes += vma.end() - vma.start();
+  }
+  return bytes / base::kPageSize;
+}
+
+// The machine's own image, if it has one, holds the same memory.
+void SaveAndCompare(mm::Machine& machine, ckpt_pb::Machine::Scope scope) {
+  static const std::string path =
+      std::filesystem::temp_directory_path() / ("restore_fuzz-" + std::to_string(getpid()));
+  {
+    ckpt::ModelSource source(machine, {.pids = {}, .label = "again", .scope = scope});
+    ckpt::DumpOptions options;
+    options.write.threads = 1;
+    options.write.sync = image::Sync::kNo;
+    if (!ckpt::Dump(source, path, options)) return;
+  }
+  const auto image = image::Reader::Open(path);
+  CHECK_MSG(image.has_value(), "saved, and not opened: " + image.error().what);
+  const auto again = Restored(**image, restore::DropPastEof::kNo);
+  std::filesystem::remove(path);
+  if (!again && again.error().code == base::Code::kNoMemory) return;
+  CHECK_MSG(again.has_value(), "saved, and not restored: " + again.error().what);
+  ckpt::ModelSource before(machine, {});
+  ckpt::ModelSource after(**again, {});
+  if (!before.Prepare()) return;
+  CHECK(after.Prepare());
+  const auto report = restore::Diff(before, after, {});
+  CHECK_MSG(report.has_value(), report.error().what);
+  CHECK_MSG(report->same(), "saved and restored, and differs: " + report->differences.front().what);
 }
 
 }  // namespace
@@ -44,13 +93,9 @@ void Run(std::string_view input) {
   file.Set(input);
   const auto image = image::Reader::Open(file.path());
   if (!image || !IsSmall(**image)) return;
-  auto sink = restore::ModelSink::Create((*image)->machine(), "", &(*image)->guest());
-  if (!sink) return;
-  restore::RestoreOptions options;
-  options.read.threads = 1;
-  if ((*image)->digest().front() % 2 == 0) options.plan.drop_past_eof = restore::DropPastEof::kYes;
-  const auto report = restore::Restore(**image, **sink, options);
-  if (report) CheckMachine(*(*sink)->TakeMachine());
+  const bool drop = (*image)->digest().front() % 2 == 0;
+  const auto machine = Restored(**image, drop ? restore::DropPastEof::kYes : restore::DropPastEof::kNo);
+  if (machine && MappedPages(**image) <= kMappedMax) SaveAndCompare(**machine, (*image)->machine().scope());
 }
 
 std::map<std::string, std::string> Seeds() {
