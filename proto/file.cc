@@ -12,8 +12,10 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/fd.h"
 #include "base/file_kind.h"
 #include "proto/format.h"
+#include "proto/temporary.h"
 
 namespace image {
 namespace {
@@ -56,41 +58,45 @@ base::Result<std::unique_ptr<OutputFile>> OutputFile::Place(const std::string& p
   file->shown_ = path;
   file->path_ = TRY(Resolve(path));
   const size_t slash = file->path_.rfind('/');
-  const std::string name = slash == std::string::npos ? file->path_ : file->path_.substr(slash + 1);
+  file->name_ = slash == std::string::npos ? file->path_ : file->path_.substr(slash + 1);
   file->folder_ = slash == std::string::npos ? "." : slash == 0 ? "/" : file->path_.substr(0, slash);
-  if (name.empty() || name.size() > NAME_MAX) {
+  if (file->name_.empty() || file->name_.size() > NAME_MAX) {
     return Fail(Code::kInvalid, "%s: cannot create: not the name of a file", path.c_str());
+  }
+  if (IsTemporaryName(file->name_)) {
+    return Fail(Code::kInvalid, "%s: cannot create: temporary files have such names; name another file",
+                path.c_str());
   }
   return file;
 }
 
 base::Result<std::unique_ptr<OutputFile>> OutputFile::Create(const std::string& path) {
   std::unique_ptr<OutputFile> file = TRY(Place(path));
-  const std::string name = file->path_.substr(file->path_.rfind('/') + 1);
-  std::string temporary = file->folder_ + "/." + name.substr(0, 200) + ".ckpt-XXXXXX";
-  file->fd_ = mkostemp(temporary.data(), O_CLOEXEC);
-  if (file->fd_ < 0)
-    return FailErrno(errno, "%s: cannot create a file in %s", path.c_str(), file->folder_.c_str());
-  file->temporary_ = std::move(temporary);
+  // First: a disk that a killed writer has filled has room again.
+  RemoveStrays(file->calls_, file->folder_, file->name_);
+  auto temporary = MakeTemporary(file->calls_, file->folder_, file->name_);
+  if (!temporary) return std::unexpected(temporary.error().In(path));
+  file->fd_ = temporary->fd;
+  file->temporary_ = std::move(temporary->path);
   return file;
 }
 
 base::Result<void> OutputFile::Check(const std::string& path) {
   const std::unique_ptr<OutputFile> file = TRY(Place(path));
-  file->fd_ = open(file->folder_.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+  file->fd_ = file->calls_.Open(file->folder_.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
   if (file->fd_ >= 0) return {};
   (void)TRY(Create(path));  // Not every file system has files without a name.
   return {};
 }
 
 OutputFile::~OutputFile() {
-  if (fd_ >= 0) close(fd_);
-  if (!temporary_.empty()) unlink(temporary_.c_str());
+  if (!temporary_.empty()) calls_.Unlink(temporary_.c_str());  // T1: before the lock goes.
+  if (fd_ >= 0) calls_.Close(fd_);
 }
 
 base::Result<void> OutputFile::Append(std::string_view bytes) {
   while (!bytes.empty()) {
-    const ssize_t count = write(fd_, bytes.data(), bytes.size());
+    const ssize_t count = calls_.Write(fd_, bytes.data(), bytes.size());
     if (count < 0) {
       if (errno == EINTR) continue;
       return FailErrno(errno, "%s: cannot write at offset %" PRIu64, shown_.c_str(), offset_);
@@ -102,25 +108,40 @@ base::Result<void> OutputFile::Append(std::string_view bytes) {
   return {};
 }
 
+// 0, or why it failed.
+int OutputFile::SyncAll(int fd) {
+  while (calls_.Sync(fd) != 0) {
+    if (errno != EINTR) return errno;
+  }
+  return 0;
+}
+
 base::Result<void> OutputFile::Publish(Sync sync) {
   CHECK(fd_ >= 0 && !temporary_.empty());
-  if (sync == Sync::kYes && fsync(fd_) != 0) return FailErrno(errno, "%s: cannot sync", shown_.c_str());
-  if (close(std::exchange(fd_, -1)) != 0) return FailErrno(errno, "%s: cannot close", shown_.c_str());
-  if (rename(temporary_.c_str(), path_.c_str()) != 0) {
+  if (sync == Sync::kYes) {
+    if (const int error = SyncAll(fd_); error != 0)
+      return FailErrno(error, "%s: cannot sync", shown_.c_str());
+  }
+  // What a network file system could not write it may say when the file is closed. The duplicate keeps the
+  // lock.
+  const base::Fd lock(calls_.Duplicate(fd_));
+  if (!lock.is_open()) return FailErrno(errno, "%s: cannot close", shown_.c_str());
+  if (calls_.Close(std::exchange(fd_, -1)) != 0) return FailErrno(errno, "%s: cannot close", shown_.c_str());
+  if (calls_.Rename(temporary_.c_str(), path_.c_str()) != 0) {
     return FailErrno(errno, "%s: cannot rename %s to it", shown_.c_str(), temporary_.c_str());
   }
   temporary_.clear();
-  if (sync == Sync::kNo) return {};
-  const int folder = open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (folder < 0)
+  return sync == Sync::kYes ? SyncFolder() : base::Result<void>{};
+}
+
+base::Result<void> OutputFile::SyncFolder() {
+  const base::Fd folder(calls_.Open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
+  if (!folder.is_open())
     return FailErrno(errno, "%s: written, but cannot open %s to sync it", shown_.c_str(), folder_.c_str());
-  const int error = fsync(folder) == 0 ? 0 : errno;
-  close(folder);
+  const int error = SyncAll(folder.get());
   // Some file systems cannot sync a folder, and say so with EINVAL.
-  if (error != 0 && error != EINVAL) {
-    return FailErrno(error, "%s: written, but cannot sync %s", shown_.c_str(), folder_.c_str());
-  }
-  return {};
+  if (error == 0 || error == EINVAL) return {};
+  return FailErrno(error, "%s: written, but cannot sync %s", shown_.c_str(), folder_.c_str());
 }
 
 base::Result<std::unique_ptr<InputFile>> InputFile::Open(const std::string& path) {

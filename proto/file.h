@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "proto/file_calls.h"
 
 namespace image {
 
@@ -18,9 +19,12 @@ enum class Sync { kYes, kNo };
 // A file that appears under its name only when it is complete. Until Publish its bytes are in a temporary
 // file ".NAME.ckpt-XXXXXX" in the same folder, readable by its owner alone (memory holds secrets), and the
 // destructor removes it. A symbolic link is followed: the file that it names is replaced.
+//
+// Wherever a process ends in this, or the power: under the name there is the old file or the new one, whole,
+// and what else it leaves is a temporary file that the next Create of that name removes (proto/temporary.h).
 class OutputFile {
  public:
-  // kInvalid if something that is not a regular file has this name.
+  // kInvalid if something that is not a regular file has this name, or if it is the name of a temporary file.
   static base::Result<std::unique_ptr<OutputFile>> Create(const std::string& path);
   // The error that Create would give now; nothing stays behind.
   static base::Result<void> Check(const std::string& path);
@@ -32,17 +36,21 @@ class OutputFile {
   uint64_t offset() const { return offset_; }
 
   // fsync, rename, fsync of the folder; without the fsyncs for Sync::kNo. An error of the last step leaves
-  // the new file in place, any other one leaves everything as it was.
+  // the new file in place, and says that it is written; any other one leaves everything as it was.
   base::Result<void> Publish(Sync sync);
 
  private:
   OutputFile() = default;
   static base::Result<std::unique_ptr<OutputFile>> Place(const std::string& path);
+  int SyncAll(int fd);
+  base::Result<void> SyncFolder();
 
+  FileCalls& calls_ = Calls();
   std::string shown_;      // The name that the user gave, for messages.
   std::string path_;       // Where it goes.
   std::string temporary_;  // Empty once published.
   std::string folder_;
+  std::string name_;
   int fd_ = -1;
   uint64_t offset_ = 0;
 };

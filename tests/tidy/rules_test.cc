@@ -161,7 +161,6 @@ TEST(Sources, HaveTests) {
       {"mm/rmap.cc", "tests/mm/fork_test.cc"},
       {"mm/zap.cc", "tests/mm/truncate_test.cc"},
       {"proto/chunk.cc", "tests/proto/reader_test.cc"},
-      {"proto/file.cc", "tests/proto/writer_test.cc"},
       {"proto/merge.cc", "tests/proto/chain_test.cc"},
       {"proto/parent_pages.cc", "tests/proto/chain_test.cc"},
       {"proto/read_pages.cc", "tests/proto/reader_test.cc"},
