@@ -27,7 +27,8 @@ struct DumpReport {
 };
 
 // Prepares the source and writes the image to `path`: the old file or the new one, never half of
-// one. On failure the old file is as it was, nothing else is left, and writes are no longer tracked.
+// one. On failure the old file is as it was, nothing else is left, and writes are no longer tracked. To "-",
+// standard output, it goes as it is made, and what has arrived before a failure is an image without its end.
 //
 // A child stores what was written since its parent: by tracking where that is armed for this very parent,
 // otherwise what has other contents. kChanged, kNotFound: of the parent or an ancestor (proto/chain.h).

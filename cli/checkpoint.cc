@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <filesystem>
 
 #include "ckpt/model_source.h"
@@ -19,11 +20,18 @@ std::string PathFor(const std::string& output, const std::string& label) {
        mark = path.find(kLabelMark, mark + label.size())) {
     path.replace(mark, kLabelMark.size(), label);
   }
-  return path;
+  // A workload has no such label; an image may say anything.
+  return path == image::kStandardStream && output != path ? "./" + path : path;
 }
 
 bool SameFile(const struct stat& a, const struct stat& b) {
   return a.st_ino == b.st_ino && a.st_dev == b.st_dev;
+}
+
+// The file that a name of the command line leads to.
+bool Find(const std::string& path, struct stat& status) {
+  return path == image::kStandardStream ? fstat(STDIN_FILENO, &status) == 0
+                                        : stat(path.c_str(), &status) == 0;
 }
 
 // The same file, or the same place where there is none yet.
@@ -31,7 +39,7 @@ bool SamePlace(const std::string& one, const std::string& other) {
   struct stat a = {};
   struct stat b = {};
   const bool a_exists = stat(one.c_str(), &a) == 0;
-  const bool b_exists = stat(other.c_str(), &b) == 0;
+  const bool b_exists = Find(other, b);
   if (a_exists || b_exists) return a_exists && b_exists && SameFile(a, b);
   const auto place = [](const std::string& path) {
     std::error_code unknown;
@@ -72,9 +80,30 @@ std::vector<std::string> ImagePaths(const std::string& output, const std::vector
 
 base::Result<void> CheckOutput(const std::string& output, const std::vector<std::string>& labels,
                                const std::string& workload, const std::string& parent) {
+  if (output == image::kStandardStream) return image::OutputFile::CheckStandardOutput();
   for (const std::string& path : ImagePaths(output, labels)) {
     TRY_VOID(CheckPlace("-o", path, {{workload, "the workload itself"}, {parent, "the parent itself"}}));
   }
+  return {};
+}
+
+base::Result<void> LeaveStandardOutput(const CheckpointWriter::Settings& settings,
+                                       const std::vector<UsedFile>& read) {
+  if (settings.output != image::kStandardStream) return {};
+  if (settings.json) {
+    return base::Fail(
+        base::Code::kInvalid,
+        "-o - writes the image to standard output, and --json prints there: leave one of them out");
+  }
+  struct stat out = {};
+  struct stat in = {};
+  for (const UsedFile& file : read) {
+    if (fstat(STDOUT_FILENO, &out) != 0 || !S_ISREG(out.st_mode) || !Find(file.path, in)) continue;
+    if (!SameFile(in, out)) continue;
+    return base::Fail(base::Code::kInvalid, "-o -: standard output goes to %s: send it to another file",
+                      file.what.c_str());
+  }
+  PrintTo(stderr);
   return {};
 }
 
@@ -99,10 +128,11 @@ base::Result<nlohmann::ordered_json> CheckpointWriter::Write(mm::Machine& machin
   options.track = settings_.image.track;
   const ckpt::DumpReport report = TRY(ckpt::Dump(source, path, options));
   if (!settings_.json && !settings_.quiet) {
-    PrintText(base::Format("checkpoint '%s' -> %s\n", base::Printable(request.label).c_str(),
-                           base::Printable(path).c_str()) +
-              Table(TotalsRows(report.totals, report.image.bytes)) + "digest          " +
-              report.image.digest + "\n");
+    PrintText(
+        base::Format("checkpoint '%s' -> %s\n", base::Printable(request.label).c_str(),
+                     path == image::kStandardStream ? "standard output" : base::Printable(path).c_str()) +
+        Table(TotalsRows(report.totals, report.image.bytes)) + "digest          " + report.image.digest +
+        "\n");
   }
   nlohmann::ordered_json json = {{"label", request.label},
                                  {"image", path},

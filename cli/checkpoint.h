@@ -14,8 +14,9 @@ namespace cli {
 class CheckpointWriter {
  public:
   struct Settings {
-    std::string output;  // -o; "{label}" stands for the label; empty: no image is written
-    std::string at;      // the only label to write, and to stop at; empty: all
+    std::string
+        output;      // -o; "{label}" stands for the label; "-": standard output; empty: no image is written
+    std::string at;  // the only label to write, and to stop at; empty: all
     ImageOptions image;
     bool json = false;
     bool quiet = false;
@@ -50,8 +51,15 @@ base::Result<void> CheckPlace(const std::string& option, const std::string& path
 
 // The images of `labels`, as -o names them.
 std::vector<std::string> ImagePaths(const std::string& output, const std::vector<std::string>& labels);
-// CheckPlace of each, against the workload and the parent too; both are empty if there is none.
+// CheckPlace of each, against the workload and the parent too; both are empty if there is none. Or that standard
+// output can take an image.
 base::Result<void> CheckOutput(const std::string& output, const std::vector<std::string>& labels,
                                const std::string& workload, const std::string& parent);
+
+// Before anything is printed: if the image goes to standard output, what the command says goes to standard
+// error from now on. kInvalid with --json, and if standard output goes to a file of `read`, which the command
+// reads.
+base::Result<void> LeaveStandardOutput(const CheckpointWriter::Settings& settings,
+                                       const std::vector<UsedFile>& read);
 
 }  // namespace cli

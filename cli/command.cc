@@ -75,6 +75,7 @@ CLI::Validator WholeNumber(uint64_t min, uint64_t max) {
 }  // namespace
 
 int Main(int argc, char** argv) {
+  PrintTo(stdout);
   CLI::App app(kDescription, "ckpt");
   app.set_version_flag("--version", "ckpt " CKPT_VERSION);
   app.require_subcommand(1);

@@ -28,6 +28,8 @@ void OnSignal(int signal) {
 // A progress line stands on the terminal: it goes before anything else is printed.
 bool g_progress_shown = false;
 
+std::FILE* g_results = stdout;
+
 void ClearProgress() {
   if (!g_progress_shown) return;
   std::fprintf(stderr, "\r\033[K");
@@ -71,9 +73,11 @@ void PrintNotice(const std::string& what) {
   std::fprintf(stderr, "ckpt: notice: %s\n", base::Printable(what, kLineMax).c_str());
 }
 
+void PrintTo(std::FILE* results) { g_results = results; }
+
 bool PrintText(const std::string& text) {
   ClearProgress();
-  return std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  return std::fwrite(text.data(), 1, text.size(), g_results) == text.size();
 }
 
 base::Result<void> SaveText(const std::string& path, const std::string& text) {

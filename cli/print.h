@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <cstdio>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -26,7 +27,9 @@ void RaiseCaughtSignal();
 int PrintError(const base::Error& error);
 // "ckpt: notice: what" on standard error.
 void PrintNotice(const std::string& what);
-// Writes to standard output; false with an error line when it cannot be written (a full disk).
+// Where results go from now on: standard output, unless an image is written there.
+void PrintTo(std::FILE* results);
+// Writes to where results go; false with an error line when it cannot be written (a full disk).
 bool PrintText(const std::string& text);
 bool PrintJson(const nlohmann::ordered_json& json);
 // Writes a file that appears when it is complete.

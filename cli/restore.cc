@@ -66,7 +66,9 @@ base::Result<std::optional<workload::Script>> CheckCommand(RestoreCommand& comma
   std::vector<UsedFile> used = {{command.image, "the image itself"}, {command.resume, "the workload itself"}};
   if (!checkpoint.output.empty()) {
     TRY_VOID(CheckOutput(checkpoint.output, {checkpoint.at}, command.resume, checkpoint.image.parent));
-    used.push_back({ImagePaths(checkpoint.output, {checkpoint.at}).front(), "the image of -o"});
+    TRY_VOID(LeaveStandardOutput(checkpoint, used));
+    const std::string path = ImagePaths(checkpoint.output, {checkpoint.at}).front();
+    if (path != image::kStandardStream) used.push_back({path, "the image of -o"});
   }
   if (script) TRY_VOID(command.cpus.Prepare(*script, std::move(used)));
   return script;
@@ -178,7 +180,7 @@ void AddRestore(const Command& ckpt) {
   restore.Required("IMAGE", command->image, "The image");
   restore.Text("--resume", command->resume, "Run the rest of this workload from the restored memory");
   restore.Text("-o,--output", command->checkpoint.output,
-               "Write an image of the memory at the end, or at --at");
+               "Write an image of the memory at the end, or at --at; - for standard output");
   restore.Text("--at", command->checkpoint.at, "With --resume: stop at this label");
   restore.Text("--disk", command->memory.disk_dir, "The folder that holds the files of the image");
   restore.Flag("--accept-changed", command->memory.accept_changed,

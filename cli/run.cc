@@ -97,6 +97,7 @@ base::Result<void> PrepareCpus(RunCommand& command, const workload::Script& scri
     const std::vector<std::string> labels =
         checkpoint.at.empty() ? script.labels() : std::vector<std::string>{checkpoint.at};
     for (const std::string& path : ImagePaths(checkpoint.output, labels)) {
+      if (path == image::kStandardStream) continue;
       used.push_back({path, "an image of -o"});
     }
   }
@@ -108,6 +109,7 @@ base::Result<void> RunIt(RunCommand& command) {
       command.workload, "'ckpt restore " + base::Printable(command.workload) +
                             "' rebuilds its memory, and with --resume WORKLOAD goes on from there"));
   TRY_VOID(CheckLabels(command, script));
+  TRY_VOID(LeaveStandardOutput(command.checkpoint, {{command.workload, "the workload itself"}}));
   TRY_VOID(PrepareCpus(command, script));
   RunProgress progress("run", script);
   workload::Options options = progress.Options(command.disk_dir);
@@ -164,7 +166,8 @@ void AddRun(const Command& ckpt) {
   auto command = std::make_shared<RunCommand>();
   const Command run = ckpt.Add("run", "Run a workload on the model; checkpoint steps write images");
   run.Required("WORKLOAD", command->workload, "The workload, ckpt-workload(5)");
-  run.Text("-o,--output", command->checkpoint.output, "The image; {label} in it stands for the label");
+  run.Text("-o,--output", command->checkpoint.output,
+           "The image, or - for standard output; {label} in it stands for the label");
   run.Text("--at", command->checkpoint.at,
            "Write only this checkpoint, and stop there; 'end': after the last step");
   run.Text("--disk", command->disk_dir, "Keep the workload's files in this folder");

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -29,6 +30,9 @@ base::Result<std::string> CheckRegular(const std::string& path, const struct sta
   return Fail(Code::kInvalid, "%s: cannot create: it is %s; expected a new name or a regular file",
               path.c_str(), base::FileKindName(status.st_mode));
 }
+
+constexpr int kStandardOutput = 1;
+constexpr int kPollMs = 100;
 
 // Where a file called `path` really is: a symbolic link is followed, a new name stays as it is.
 base::Result<std::string> Resolve(const std::string& path) {
@@ -89,16 +93,54 @@ base::Result<void> OutputFile::Check(const std::string& path) {
   return {};
 }
 
+base::Result<void> OutputFile::CheckStandardOutput() {
+  struct stat status;
+  const int mode = fcntl(kStandardOutput, F_GETFL);
+  if (mode < 0 || fstat(kStandardOutput, &status) != 0)
+    return FailErrno(errno, "standard output: cannot write");
+  if ((mode & O_ACCMODE) == O_RDONLY)
+    return Fail(Code::kInvalid, "standard output: cannot write: it is not open for writing");
+  if (isatty(kStandardOutput) == 0) return {};
+  return Fail(Code::kInvalid,
+              "standard output: cannot write an image to a terminal: send it to a file or through a pipe");
+}
+
+base::Result<std::unique_ptr<OutputFile>> OutputFile::StandardOutput(const std::atomic<bool>* stop) {
+  TRY_VOID(CheckStandardOutput());
+  std::unique_ptr<OutputFile> file(new OutputFile);
+  file->shown_ = "standard output";
+  file->stop_ = stop;
+  struct stat status;
+  file->waits_ = fstat(kStandardOutput, &status) == 0 && !S_ISREG(status.st_mode);
+  file->fd_ = file->calls_.Duplicate(kStandardOutput);
+  if (file->fd_ < 0) return FailErrno(errno, "standard output: cannot write");
+  return file;
+}
+
 OutputFile::~OutputFile() {
   if (!temporary_.empty()) calls_.Unlink(temporary_.c_str());  // T1: before the lock goes.
   if (fd_ >= 0) calls_.Close(fd_);
 }
 
+// Until a pipe has room for PIPE_BUF bytes, or is broken.
+base::Result<void> OutputFile::WaitForReader() const {
+  for (;;) {
+    if (stop_ != nullptr && stop_->load()) return Fail(Code::kInterrupted, "%s: interrupted", shown_.c_str());
+    pollfd reader = {.fd = fd_, .events = POLLOUT, .revents = 0};
+    const int ready = poll(&reader, 1, kPollMs);
+    if (ready > 0) return {};
+    if (ready < 0 && errno != EINTR) return FailErrno(errno, "%s: cannot wait for room", shown_.c_str());
+  }
+}
+
 base::Result<void> OutputFile::Append(std::string_view bytes) {
   while (!bytes.empty()) {
-    const ssize_t count = calls_.Write(fd_, bytes.data(), bytes.size());
+    // As much as never waits in the write itself, where nobody polls `stop_`.
+    if (waits_) TRY_VOID(WaitForReader());
+    const ssize_t count =
+        calls_.Write(fd_, bytes.data(), std::min<size_t>(bytes.size(), waits_ ? PIPE_BUF : ~size_t{0}));
     if (count < 0) {
-      if (errno == EINTR) continue;
+      if (errno == EINTR || (waits_ && errno == EAGAIN)) continue;
       return FailErrno(errno, "%s: cannot write at offset %" PRIu64, shown_.c_str(), offset_);
     }
     if (count == 0) return Fail(Code::kIo, "%s: cannot write at offset %" PRIu64, shown_.c_str(), offset_);
@@ -117,11 +159,19 @@ int OutputFile::SyncAll(int fd) {
 }
 
 base::Result<void> OutputFile::Publish(Sync sync) {
-  CHECK(fd_ >= 0 && !temporary_.empty());
-  if (sync == Sync::kYes) {
-    if (const int error = SyncAll(fd_); error != 0)
+  CHECK(fd_ >= 0);
+  const bool is_stream = temporary_.empty();
+  if (const int error = sync == Sync::kYes ? SyncAll(fd_) : 0; error != 0) {
+    // What standard output goes to may have nothing to sync: a pipe, /dev/null.
+    if (!is_stream || (error != EINVAL && error != EROFS))
       return FailErrno(error, "%s: cannot sync", shown_.c_str());
   }
+  if (!is_stream) return Rename(sync);
+  if (calls_.Close(std::exchange(fd_, -1)) == 0) return {};
+  return FailErrno(errno, "%s: cannot close", shown_.c_str());
+}
+
+base::Result<void> OutputFile::Rename(Sync sync) {
   // What a network file system could not write it may say when the file is closed. The duplicate keeps the
   // lock.
   const base::Fd lock(calls_.Duplicate(fd_));

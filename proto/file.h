@@ -1,7 +1,8 @@
-// The two files behind an image: one that is written beside its final place and published whole, and one that
-// is read at offsets.
+// The two files behind an image: one that is written beside its final place and published whole, or to
+// standard output; and one that is read at offsets.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -16,6 +17,9 @@ namespace image {
 
 enum class Sync { kYes, kNo };
 
+// The name that stands for standard output where an image is written.
+inline constexpr std::string_view kStandardStream = "-";
+
 // A file that appears under its name only when it is complete. Until Publish its bytes are in a temporary
 // file ".NAME.ckpt-XXXXXX" in the same folder, readable by its owner alone (memory holds secrets), and the
 // destructor removes it. A symbolic link is followed: the file that it names is replaced.
@@ -28,6 +32,15 @@ class OutputFile {
   static base::Result<std::unique_ptr<OutputFile>> Create(const std::string& path);
   // The error that Create would give now; nothing stays behind.
   static base::Result<void> Check(const std::string& path);
+
+  // Standard output, where each byte goes at once: what has arrived before an error or an end is an image
+  // without its footer. kInvalid for a terminal, and if it is not open for writing. `stop` is polled while a
+  // reader takes its time: kInterrupted once it is true. A pipe that nobody reads any more is an error if
+  // SIGPIPE is ignored.
+  static base::Result<std::unique_ptr<OutputFile>> StandardOutput(const std::atomic<bool>* stop = nullptr);
+  // The error that StandardOutput would give now.
+  static base::Result<void> CheckStandardOutput();
+
   ~OutputFile();
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
@@ -36,21 +49,26 @@ class OutputFile {
   uint64_t offset() const { return offset_; }
 
   // fsync, rename, fsync of the folder; without the fsyncs for Sync::kNo. An error of the last step leaves
-  // the new file in place, and says that it is written; any other one leaves everything as it was.
+  // the new file in place, and says that it is written; any other one leaves everything as it was. Of
+  // standard output: fsync, where it is something that can be synced.
   base::Result<void> Publish(Sync sync);
 
  private:
   OutputFile() = default;
   static base::Result<std::unique_ptr<OutputFile>> Place(const std::string& path);
   int SyncAll(int fd);
+  base::Result<void> Rename(Sync sync);
   base::Result<void> SyncFolder();
+  base::Result<void> WaitForReader() const;
 
   FileCalls& calls_ = Calls();
   std::string shown_;      // The name that the user gave, for messages.
   std::string path_;       // Where it goes.
-  std::string temporary_;  // Empty once published.
+  std::string temporary_;  // Empty once published, and for standard output.
   std::string folder_;
   std::string name_;
+  bool waits_ = false;                       // Bytes go to a reader, who may be slow.
+  const std::atomic<bool>* stop_ = nullptr;  // of standard output
   int fd_ = -1;
   uint64_t offset_ = 0;
 };

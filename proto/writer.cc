@@ -40,7 +40,8 @@ base::Result<std::unique_ptr<Writer>> Writer::Create(const std::string& path, co
     return Fail(Code::kInvalid, "a compression level of %d: it must be from %d to %d", options.level,
                 kLevelMin, kLevelMax);
   }
-  auto file = TRY(OutputFile::Create(path));
+  auto file =
+      TRY(path == kStandardStream ? OutputFile::StandardOutput(options.stop) : OutputFile::Create(path));
   std::unique_ptr<Writer> writer(new Writer(bytes, std::move(options), std::move(file)));
   const std::string envelope = EncodeEnvelope();
   writer->digest_.Update(envelope);

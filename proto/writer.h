@@ -76,7 +76,7 @@ struct Summary {
 
 class Writer {
  public:
-  // `bytes` must outlive the writer.
+  // "-" is standard output. `bytes` must outlive the writer.
   static base::Result<std::unique_ptr<Writer>> Create(const std::string& path, const PageBytes& bytes,
                                                       WriteOptions options);
   ~Writer();
