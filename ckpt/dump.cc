@@ -25,8 +25,12 @@ base::Result<void> AddMetadata(MemorySource& source, image::Writer& writer,
 
 using ParentPtr = std::unique_ptr<image::ParentPages>;
 
-base::Result<ParentPtr> OpenParent(const MemorySource& source, const DumpOptions& options) {
+base::Result<ParentPtr> OpenParent(const MemorySource& source, const std::string& path,
+                                   const DumpOptions& options) {
   if (options.parent.empty()) return nullptr;
+  if (options.parent == image::kStandardStream || path == image::kStandardStream) {
+    return base::Fail(base::Code::kInvalid, "a parent and its child are files: neither can be '-'");
+  }
   const auto image = TRY(image::Reader::Open(options.parent, {.also = options.also}));
   const bool tracked = source.tracked_by() == image->digest() && !IsGuest(source);
   return image::ParentPages::Load(
@@ -91,7 +95,7 @@ base::Result<void> AddMemory(MemorySource& source, Plan& plan, ckpt_pb::Totals& 
 
 base::Result<DumpReport> TryDump(MemorySource& source, const std::string& path, const DumpOptions& options) {
   TRY_VOID(source.Prepare());
-  const ParentPtr parent = TRY(OpenParent(source, options));
+  const ParentPtr parent = TRY(OpenParent(source, path, options));
   image::WriteOptions write = options.write;
   write.parent = parent.get();
   const std::unique_ptr<image::Writer> writer = TRY(image::Writer::Create(path, source, write));

@@ -79,6 +79,7 @@ uint64_t PagesOf(const ckpt::MemorySource& source) {
 }
 
 int Diff(const DiffCommand& command) {
+  if (const auto inputs = CheckInputs({command.a, command.b}); !inputs) return Trouble(inputs.error());
   const base::Result<std::unique_ptr<Memory>> a = Memory::Open(command.a, command.memory);
   if (!a) return Trouble(a.error());
   const base::Result<std::unique_ptr<Memory>> b = Memory::Open(command.b, command.memory);
@@ -102,8 +103,8 @@ int Diff(const DiffCommand& command) {
 void AddDiff(const Command& ckpt) {
   auto command = std::make_shared<DiffCommand>();
   const Command diff = ckpt.Add("diff", "Compare two memories (0: same, 1: different, 2: trouble)");
-  diff.Required("A", command->a, "An image, or WORKLOAD@LABEL");
-  diff.Required("B", command->b, "An image, or WORKLOAD@LABEL");
+  diff.Required("A", command->a, "An image (- is standard input), or WORKLOAD@LABEL");
+  diff.Required("B", command->b, "An image (- is standard input), or WORKLOAD@LABEL");
   diff.Text("--disk", command->memory.disk_dir, "The folder that holds the files of an image");
   diff.Flag("--accept-changed", command->memory.accept_changed, "Use files that are not the recorded ones");
   diff.Flag("--drop-past-eof", command->memory.drop_past_eof,

@@ -194,7 +194,7 @@ base::Result<PageMap> MapOf(const image::Reader& image) {
   const bool guest = image.machine().scope() == ckpt_pb::Machine::MACHINE;
   PageMap map;
   map.title = base::Format(
-      "%s: checkpoint '%s' of %s", image.path().c_str(), image.machine().label().c_str(),
+      "%s: checkpoint '%s' of %s", image::InputName(image.path()).c_str(), image.machine().label().c_str(),
       guest ? "a whole guest"
             : Count(static_cast<uint64_t>(image.processes().process_size()), "process", "processes").c_str());
   const Pieces pieces = guest ? GuestPieces(image.guest()) : TRY(StoredPieces(image));

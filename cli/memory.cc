@@ -1,10 +1,13 @@
 #include "cli/memory.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <optional>
+#include <utility>
 
 #include "cli/print.h"
 #include "proto/file.h"
@@ -16,7 +19,7 @@ namespace cli {
 base::Result<RestoredImage> RestoreImage(std::unique_ptr<image::Reader> image, const MemoryOptions& options) {
   RestoredImage restored;
   restored.image = std::move(image);
-  const std::string& path = restored.image->path();
+  const std::string path = image::InputName(restored.image->path());
   const std::string where = "restore '" + base::Printable(path) + "'";
   auto sink =
       restore::ModelSink::Create(restored.image->machine(), options.disk_dir, &restored.image->guest());
@@ -82,8 +85,8 @@ namespace {
 
 // The workload, where an error came of a file that is one and no image. Nothing is read from a pipe.
 std::optional<workload::Script> IfWorkload(const std::string& path, const base::Error& error) {
-  if (error.code != base::Code::kInvalid || !std::filesystem::is_regular_file(path) ||
-      image::IsImageFile(path)) {
+  if (error.code != base::Code::kInvalid || path == image::kStandardStream ||
+      !std::filesystem::is_regular_file(path) || image::IsImageFile(path)) {
     return std::nullopt;
   }
   base::Result<workload::Script> script = workload::Script::Load(path);
@@ -92,7 +95,7 @@ std::optional<workload::Script> IfWorkload(const std::string& path, const base::
 
 // A workload may be given without a label.
 base::Result<std::unique_ptr<image::Reader>> OpenMemoryImage(const std::string& name) {
-  auto image = image::Reader::Open(name);
+  auto image = image::Reader::Open(name, &g_stop);
   if (image) return image;
   const std::optional<workload::Script> script = IfWorkload(name, image.error());
   if (!script) return image;
@@ -111,6 +114,24 @@ base::Result<workload::Script> LoadWorkload(const std::string& path, const std::
                     base::Printable(path).c_str(), hint.c_str());
 }
 
+base::Result<void> CheckInputs(const std::vector<std::string>& names) {
+  std::map<std::pair<dev_t, ino_t>, std::string> pipes;
+  bool has_standard = false;
+  for (const std::string& name : names) {
+    const bool is_standard = name == image::kStandardStream;
+    if (is_standard && std::exchange(has_standard, true))
+      return base::Fail(base::Code::kInvalid, "standard input is named twice: it can be read once");
+    struct stat status;
+    if ((is_standard ? fstat(STDIN_FILENO, &status) : stat(name.c_str(), &status)) != 0) continue;
+    if (!S_ISFIFO(status.st_mode) && !S_ISSOCK(status.st_mode)) continue;
+    const auto [first, is_new] = pipes.try_emplace({status.st_dev, status.st_ino}, name);
+    if (is_new) continue;
+    return base::Fail(base::Code::kInvalid, "'%s' and '%s' are the same pipe: it can be read once",
+                      base::Printable(first->second).c_str(), base::Printable(name).c_str());
+  }
+  return {};
+}
+
 base::Error SayIfWorkload(const std::string& path, const base::Error& error) {
   if (!IfWorkload(path, error)) return error;
   const std::string name = base::Printable(path);
@@ -121,7 +142,9 @@ base::Error SayIfWorkload(const std::string& path, const base::Error& error) {
 
 base::Result<std::unique_ptr<image::Reader>> OpenImage(const std::string& path,
                                                        const image::OpenOptions& options) {
-  auto image = image::Reader::Open(path, options);
+  image::OpenOptions with_stop = options;
+  with_stop.stop = &g_stop;
+  auto image = image::Reader::Open(path, with_stop);
   if (image) return image;
   return std::unexpected(SayIfWorkload(path, image.error()));
 }
@@ -130,7 +153,7 @@ base::Result<std::unique_ptr<Memory>> Memory::Open(const std::string& name, cons
   auto memory = std::make_unique<Memory>();
   ckpt::ModelScope scope;
   const size_t at = name.rfind('@');
-  if (access(name.c_str(), F_OK) == 0 || at == std::string::npos) {
+  if (name == image::kStandardStream || access(name.c_str(), F_OK) == 0 || at == std::string::npos) {
     std::unique_ptr<image::Reader> image = TRY(OpenMemoryImage(name));
     RestoredImage restored = TRY(RestoreImage(std::move(image), options));
     for (const std::string& notice : restored.report.notices) PrintNotice(notice);

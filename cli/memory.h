@@ -31,6 +31,9 @@ base::Result<RestoredImage> RestoreImage(std::unique_ptr<image::Reader> image, c
 // The workload of that name. Of an image the error says so, and `hint`, which is what to do with one here.
 base::Result<workload::Script> LoadWorkload(const std::string& path, const std::string& hint);
 
+// kInvalid if two of these names lead to the same pipe, or both are "-": it can be read once.
+base::Result<void> CheckInputs(const std::vector<std::string>& names);
+
 // `error` of the file `path`, in other words where that is no image because it is a workload.
 base::Error SayIfWorkload(const std::string& path, const base::Error& error);
 // image::Reader::Open, with such an error.
@@ -64,7 +67,7 @@ base::Result<void> CheckLabel(const workload::Script& script, const std::string&
 
 class Memory {
  public:
-  // An existing file is an image; otherwise what stands before the last '@' is a workload. Notices
+  // "-" and an existing file are an image; otherwise what stands before the last '@' is a workload. Notices
   // of a restart are printed. The error for a workload without a label says how one is named.
   static base::Result<std::unique_ptr<Memory>> Open(const std::string& name, const MemoryOptions& options);
   // Prepared.

@@ -47,7 +47,7 @@ base::Result<void> CheckResume(const RestoreCommand& command, const workload::Sc
   }
   return base::Fail(base::Code::kInvalid,
                     "checkpoint '%s' lies behind the one that '%s' holds: it is not reached",
-                    base::Printable(at).c_str(), base::Printable(command.image).c_str());
+                    base::Printable(at).c_str(), base::Printable(image::InputName(command.image)).c_str());
 }
 
 // What can be refused before anything is built or printed is refused here. The workload to resume, if there
@@ -114,7 +114,7 @@ base::Result<void> RestoreIt(RestoreCommand& command) {
   const bool talk = !command.checkpoint.json && !command.checkpoint.quiet && !command.text_dump;
   if (talk) {
     PrintText(base::Format(
-        "%s: %s, %s restored", base::Printable(command.image).c_str(),
+        "%s: %s, %s restored", base::Printable(image::InputName(command.image)).c_str(),
         Count(static_cast<uint64_t>(restored.image->processes().process_size()), "process", "processes")
             .c_str(),
         Count(restored.report.pages, "page").c_str()));
@@ -177,7 +177,7 @@ void AddRestore(const Command& ckpt) {
   auto command = std::make_shared<RestoreCommand>();
   const Command restore =
       ckpt.Add("restore", "Rebuild the memory of an image, and run the rest of its workload");
-  restore.Required("IMAGE", command->image, "The image");
+  restore.Required("IMAGE", command->image, "The image; - is standard input");
   restore.Text("--resume", command->resume, "Run the rest of this workload from the restored memory");
   restore.Text("-o,--output", command->checkpoint.output,
                "Write an image of the memory at the end, or at --at; - for standard output");

@@ -195,7 +195,8 @@ void PrintVmas(const image::Reader& image, const ckpt_pb::Mm& mm) {
 
 base::Result<void> PrintImage(const image::Reader& image, const ShowCommand& command) {
   const ckpt_pb::Machine& machine = image.machine();
-  PrintText(Format("%s: checkpoint '%s', digest %s\n", base::Printable(image.path()).c_str(),
+  PrintText(Format("%s: checkpoint '%s', digest %s\n",
+                   base::Printable(image::InputName(image.path())).c_str(),
                    base::Printable(machine.label()).c_str(), image.digest().c_str()));
   const std::string swap =
       machine.swap_bytes() == 0 ? "" : ", swap of " + base::FormatSize(machine.swap_bytes());
@@ -277,7 +278,7 @@ int Show(const ShowCommand& command) {
 void AddShow(const Command& ckpt) {
   auto command = std::make_shared<ShowCommand>();
   const Command show = ckpt.Add("show", "Print what an image holds");
-  show.Required("IMAGE", command->image, "The image");
+  show.Required("IMAGE", command->image, "The image; - is standard input");
   show.Flag("--vmas", command->vmas, "Also every vma");
   show.Flag("--files", command->files, "Also the files of which no page is stored");
   show.Flag("--pages", command->pages, "Also every run of pages");

@@ -9,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/memory.h"
 #include "cli/print.h"
+#include "proto/file.h"
 
 namespace cli {
 namespace {
@@ -26,10 +27,12 @@ int ExitOf(base::Code code) {
 int Verify(const VerifyCommand& command) {
   int worst = kExitGood;
   nlohmann::ordered_json results = nlohmann::ordered_json::array();
+  if (const auto inputs = CheckInputs(command.images); !inputs) return PrintError(inputs.error());
   for (const std::string& path : command.images) {
+    const std::string name = base::Printable(image::InputName(path));
     std::error_code unknown;
-    const uintmax_t bytes = std::filesystem::file_size(path, unknown);
-    Progress progress("verify '" + base::Printable(path) + "'", unknown ? 0 : bytes);
+    const uintmax_t bytes = path == image::kStandardStream ? 0 : std::filesystem::file_size(path, unknown);
+    Progress progress("verify '" + name + "'", unknown ? 0 : bytes);
     image::VerifyOptions options;
     options.stop = &g_stop;
     options.progress = [&](uint64_t done) { progress.Update(done); };
@@ -49,7 +52,7 @@ int Verify(const VerifyCommand& command) {
                        {"chunks", report->chunks},
                        {"stored_pages", report->stored_pages}});
     if (command.json || command.quiet) continue;
-    PrintText(base::Format("%s: good, %s in %s, digest %s\n", base::Printable(path).c_str(),
+    PrintText(base::Format("%s: good, %s in %s, digest %s\n", name.c_str(),
                            Count(report->stored_pages, "page").c_str(),
                            base::FormatSize(report->bytes).c_str(), report->digest.c_str()));
   }
@@ -62,7 +65,7 @@ int Verify(const VerifyCommand& command) {
 void AddVerify(const Command& ckpt) {
   auto command = std::make_shared<VerifyCommand>();
   const Command verify = ckpt.Add("verify", "Check every byte of images (1: damaged, 2: unreadable)");
-  verify.Required("IMAGE", command->images, "The images");
+  verify.Required("IMAGE", command->images, "The images; - is standard input");
   verify.Flag("--json", command->json, "Print the results as JSON");
   verify.Flag("-q,--quiet", command->quiet, "Say nothing of images that are good");
   verify.Does([command] { return Verify(*command); });

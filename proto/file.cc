@@ -16,6 +16,7 @@
 #include "base/fd.h"
 #include "base/file_kind.h"
 #include "proto/format.h"
+#include "proto/spool.h"
 #include "proto/temporary.h"
 
 namespace image {
@@ -31,6 +32,7 @@ base::Result<std::string> CheckRegular(const std::string& path, const struct sta
               path.c_str(), base::FileKindName(status.st_mode));
 }
 
+constexpr int kStandardInput = 0;
 constexpr int kStandardOutput = 1;
 constexpr int kPollMs = 100;
 
@@ -194,23 +196,57 @@ base::Result<void> OutputFile::SyncFolder() {
   return FailErrno(error, "%s: written, but cannot sync %s", shown_.c_str(), folder_.c_str());
 }
 
-base::Result<std::unique_ptr<InputFile>> InputFile::Open(const std::string& path) {
-  // O_NONBLOCK: opening a pipe must not wait for its writer.
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return FailErrno(errno, "cannot open");
-  std::unique_ptr<InputFile> file(new InputFile(fd, 0));
-  struct stat status;
-  if (fstat(fd, &status) != 0) return FailErrno(errno, "cannot stat");
-  if (!S_ISREG(status.st_mode)) {
-    return Fail(Code::kInvalid, "it is %s; expected an image, which is a regular file",
-                base::FileKindName(status.st_mode));
+namespace {
+
+base::Result<base::Fd> OpenInput(const std::string& path) {
+  if (path == kStandardStream) {
+    base::Fd fd(fcntl(kStandardInput, F_DUPFD_CLOEXEC, 0));
+    if (!fd.is_open()) return FailErrno(errno, "cannot read");
+    return fd;
   }
-  file->size_ = static_cast<uint64_t>(status.st_size);
+  // O_NONBLOCK: the writer of a pipe is waited for where a signal ends that.
+  base::Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  if (fd.is_open()) return fd;
+  const int error = errno;
+  struct stat status;
+  if (error == ENXIO && stat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode))
+    return Fail(Code::kInvalid, "it is a socket; expected an image: a regular file or a pipe");
+  return FailErrno(error, "cannot open");
+}
+
+enum class InputKind { kInPlace, kStream, kNone };
+
+InputKind KindOf(const std::string& path, int fd, mode_t mode) {
+  const bool is_standard = path == kStandardStream;
+  if (S_ISREG(mode))
+    return is_standard && lseek(fd, 0, SEEK_CUR) != 0 ? InputKind::kStream : InputKind::kInPlace;
+  return S_ISFIFO(mode) || (is_standard && S_ISSOCK(mode)) ? InputKind::kStream : InputKind::kNone;
+}
+
+}  // namespace
+
+std::string InputName(const std::string& path) { return path == kStandardStream ? "standard input" : path; }
+
+base::Result<std::unique_ptr<InputFile>> InputFile::Open(const std::string& path,
+                                                         const std::atomic<bool>* stop) {
+  base::Fd fd = TRY(OpenInput(path));
+  struct stat status;
+  if (fstat(fd.get(), &status) != 0) return FailErrno(errno, "cannot stat");
+  const InputKind kind = KindOf(path, fd.get(), status.st_mode);
+  if (kind == InputKind::kNone) {
+    return Fail(Code::kInvalid, "it is %s; expected an image: a regular file or a pipe",
+                isatty(fd.get()) == 1 ? "a terminal" : base::FileKindName(status.st_mode));
+  }
+  if (kind == InputKind::kStream) {
+    fd = TRY(Spool(fd.get(), stop));
+    if (fstat(fd.get(), &status) != 0) return FailErrno(errno, "cannot stat");
+  }
+  std::unique_ptr<InputFile> file(new InputFile(std::move(fd), static_cast<uint64_t>(status.st_size)));
   file->mtime_ns_ = int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
   return file;
 }
 
-InputFile::~InputFile() { close(fd_); }
+InputFile::~InputFile() = default;
 
 base::Result<void> InputFile::ReadAt(uint64_t offset, std::span<std::byte> out) const {
   if (offset > size_ || out.size() > size_ - offset) {
@@ -218,7 +254,7 @@ base::Result<void> InputFile::ReadAt(uint64_t offset, std::span<std::byte> out) 
                 out.size(), offset);
   }
   while (!out.empty()) {
-    const ssize_t count = pread(fd_, out.data(), out.size(), static_cast<off_t>(offset));
+    const ssize_t count = pread(fd_.get(), out.data(), out.size(), static_cast<off_t>(offset));
     if (count < 0) {
       if (errno == EINTR) continue;
       return FailErrno(errno, "cannot read at offset %" PRIu64, offset);
@@ -241,6 +277,8 @@ base::Result<std::string> InputFile::ReadAt(uint64_t offset, uint64_t count) con
 }
 
 bool IsImageFile(const std::string& path) {
+  struct stat status;
+  if (stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return false;
   const auto file = InputFile::Open(path);
   return file && (*file)->size() >= kSkippableHeaderBytes + kEnvelopeMagic.size() && (*file)->ReadEnds();
 }
@@ -250,7 +288,7 @@ base::Result<InputFile::Ends> InputFile::ReadEnds() const {
   Ends ends{.head = TRY(ReadAt(0, std::min<uint64_t>(size_, kEnvelopeBytesMax))),
             .tail = TRY(ReadAt(size_ - tail_bytes, tail_bytes))};
   char byte;
-  if (size_ == 0 && pread(fd_, &byte, 1, 0) != 0) {
+  if (size_ == 0 && pread(fd_.get(), &byte, 1, 0) != 0) {
     return Fail(Code::kInvalid, "not a ckpt image (a file without a size, as those of /proc are)");
   }
   if (IsImage(ends.head, ends.tail)) return ends;

@@ -9,16 +9,21 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/error.h"
+#include "base/fd.h"
 #include "proto/file_calls.h"
 
 namespace image {
 
 enum class Sync { kYes, kNo };
 
-// The name that stands for standard output where an image is written.
+// The name that stands for standard output where an image is written, and for standard input where one is
+// read.
 inline constexpr std::string_view kStandardStream = "-";
+// What an image that is read is called in messages: "standard input", or its path.
+std::string InputName(const std::string& path);
 
 // A file that appears under its name only when it is complete. Until Publish its bytes are in a temporary
 // file ".NAME.ckpt-XXXXXX" in the same folder, readable by its owner alone (memory holds secrets), and the
@@ -73,10 +78,15 @@ class OutputFile {
   uint64_t offset_ = 0;
 };
 
-// A regular file, read at offsets; several threads may.
+// A file that is read at offsets; several threads may.
 class InputFile {
  public:
-  static base::Result<std::unique_ptr<InputFile>> Open(const std::string& path);
+  // A regular file, or a pipe, which is read to its end before Open returns (proto/spool.h): a FIFO, what a
+  // shell puts in the place of <(...), standard input. kInvalid for anything else, a terminal included. Of
+  // standard input what is left of it is read: also a regular file is spooled if it is not at its start, or a
+  // socket.
+  static base::Result<std::unique_ptr<InputFile>> Open(const std::string& path,
+                                                       const std::atomic<bool>* stop = nullptr);
   ~InputFile();
   InputFile(const InputFile&) = delete;
   InputFile& operator=(const InputFile&) = delete;
@@ -98,15 +108,15 @@ class InputFile {
   base::Result<Ends> ReadEnds() const;
 
  private:
-  InputFile(int fd, uint64_t size) : fd_(fd), size_(size) {}
+  InputFile(base::Fd fd, uint64_t size) : fd_(std::move(fd)), size_(size) {}
 
-  int fd_;
+  base::Fd fd_;
   uint64_t size_;
   int64_t mtime_ns_ = 0;
 };
 
 // Whether a regular file of this name begins with the magics of an image, or ends with a footer's: for the
-// error of one who expected something else.
+// error of one who expected something else. Nothing is read from a pipe.
 bool IsImageFile(const std::string& path);
 
 }  // namespace image

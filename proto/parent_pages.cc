@@ -101,6 +101,7 @@ base::Result<void> ParentPages::LoadHashes(const Reader& image) {
   };
   if (image.chain() == nullptr) return load(image);
   for (const Link& link : image.chain()->links()) {
+    if (link.digest == image.digest()) return load(image);  // the last one
     const auto reader = TRY(Reader::Open(link.path, {.parents = Parents::kLeave}));
     if (reader->digest() != link.digest)
       return Fail(Code::kChanged, "%s: it became another image", link.path.c_str());

@@ -42,7 +42,7 @@ class FrameWorker {
     const auto result = job.chunk.raw ? RunRaw(job) : RunFrame(job);
     if (result) return {};
     const std::string where = base::Format("page frame at offset %" PRIu64, job.chunk.offset);
-    return std::unexpected(result.error().In(where).In(*job.path));
+    return std::unexpected(result.error().In(where).In(InputName(*job.path)));
   }
 
  private:
@@ -184,7 +184,7 @@ base::Result<void> Reader::ReadPages(PageSink& sink, const ReadOptions& options)
       [](FrameJob&) { return base::Result<void>{}; });
   const auto interrupted = [&]() -> base::Result<void> {
     if (options.stop == nullptr || !options.stop->load()) return {};
-    return Fail(Code::kInterrupted, "%s: interrupted", path_.c_str());
+    return Fail(Code::kInterrupted, "%s: interrupted", InputName(path_).c_str());
   };
   uint64_t pages_done = 0;
   Placer placer(sink, metadata_.parent.stored());

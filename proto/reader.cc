@@ -59,11 +59,11 @@ Reader::Reader(std::string path, std::unique_ptr<InputFile> file)
 Reader::~Reader() = default;
 
 base::Result<std::unique_ptr<Reader>> Reader::Open(const std::string& path, const OpenOptions& options) {
-  auto file = InputFile::Open(path);
-  if (!file) return In(path, file.error());
+  auto file = InputFile::Open(path, options.stop);
+  if (!file) return In(InputName(path), file.error());
   std::unique_ptr<Reader> reader(new Reader(path, *std::move(file)));
   const auto loaded = reader->Load();
-  if (!loaded) return In(path, loaded.error());
+  if (!loaded) return In(InputName(path), loaded.error());
   if (options.parents == Parents::kOpen && reader->metadata_.is_child())
     reader->chain_ = TRY(Chain::Open(*reader, options.also));
   return reader;
@@ -228,7 +228,7 @@ base::Result<void> Reader::ForEachChunk(const Visit& visit) const {
   base::Result<void> visited;
   const auto result = VisitChunks(visit, visited);
   if (!visited) return visited;
-  if (!result) return In(path_, result.error());
+  if (!result) return In(InputName(path_), result.error());
   return {};
 }
 

@@ -63,13 +63,15 @@ enum class Parents { kOpen, kLeave };
 
 struct OpenOptions {
   Parents parents = Parents::kOpen;
-  std::vector<std::string> also = {};  // where parents are looked for, too; chain.h has the errors
+  std::vector<std::string> also = {};         // where parents are looked for, too; chain.h has the errors
+  const std::atomic<bool>* stop = nullptr;  // Polled while a pipe is read: kInterrupted once it is true.
 };
 
 class Reader {
  public:
   // Envelope, footer, metadata, runs, index and digest are right when this succeeds, and the metadata has
-  // passed Validate, the runs RunChecker; of all ancestors too.
+  // passed Validate, the runs RunChecker; of all ancestors too. `path` may be a pipe,
+  // and "-" is standard input (InputFile::Open).
   static base::Result<std::unique_ptr<Reader>> Open(const std::string& path, const OpenOptions& options = {});
   ~Reader();
 

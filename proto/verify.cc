@@ -349,10 +349,10 @@ base::Result<VerifyReport> VerifyFile(const InputFile& file, const VerifyOptions
 }  // namespace
 
 base::Result<VerifyReport> Verify(const std::string& path, const VerifyOptions& options) {
-  const auto file = InputFile::Open(path);
-  if (!file) return std::unexpected(file.error().In(path));
+  const auto file = InputFile::Open(path, options.stop);
+  if (!file) return std::unexpected(file.error().In(InputName(path)));
   auto report = VerifyFile(**file, options);
-  if (!report) return std::unexpected(report.error().In(path));
+  if (!report) return std::unexpected(report.error().In(InputName(path)));
   return report;
 }
 

@@ -27,7 +27,8 @@ struct VerifyReport {
 
 // kCorrupt: damaged, or an image whose content breaks a rule of the format; kIncomplete: no footer at its
 // end. These two mean "not good"; the others mean "cannot tell": kInvalid (not an image), kUnsupported,
-// kNotFound, kIo, kInterrupted. One line that starts with the path.
+// kNotFound, kIo, kInterrupted. One line that starts with the path. `path` may be a pipe, and "-" is standard
+// input.
 base::Result<VerifyReport> Verify(const std::string& path, const VerifyOptions& options = {});
 
 }  // namespace image
