@@ -51,8 +51,8 @@ base::Result<void> CheckPlace(const std::string& option, const std::string& path
 
 // The images of `labels`, as -o names them.
 std::vector<std::string> ImagePaths(const std::string& output, const std::vector<std::string>& labels);
-// CheckPlace of each, against the workload and the parent too; both are empty if there is none. Or that standard
-// output can take an image.
+// CheckPlace of each, against the workload and the parent too; both are empty if there is none. Or that
+// standard output can take an image.
 base::Result<void> CheckOutput(const std::string& output, const std::vector<std::string>& labels,
                                const std::string& workload, const std::string& parent);
 

@@ -55,7 +55,7 @@ struct Piece {
 using Pieces = std::map<uint32_t, std::vector<Piece>>;
 
 base::Result<Pieces> StoredPieces(const image::Reader& image) {
-  // Which stored pages a later run shares: from number to end.
+  // Which pages a later run shares: from number to end.
   std::map<uint64_t, uint64_t> shared;
   TRY_VOID(image.ForEachChunk([&](const ckpt_pb::Chunk& chunk) -> base::Result<void> {
     for (const PageRun& run : chunk.run()) {
@@ -66,24 +66,27 @@ base::Result<Pieces> StoredPieces(const image::Reader& image) {
     return {};
   }));
   Pieces pieces;
-  const auto add_stored = [&](const PageRun& run) {
+  const auto add_pages = [&](const PageRun& run, uint64_t first_number) {
     std::vector<Piece>& out = pieces[run.objref()];
     uint64_t done = 0;
     while (done < run.count()) {
-      const uint64_t number = run.stored() + done;
+      const uint64_t number = first_number + done;
       auto after = shared.upper_bound(number);
       const bool inside = after != shared.begin() && std::prev(after)->second > number;
-      uint64_t stop = run.stored() + run.count();
+      uint64_t stop = first_number + run.count();
       if (inside) stop = std::min(stop, std::prev(after)->second);
       if (!inside && after != shared.end()) stop = std::min(stop, after->first);
       out.push_back({run.first() + done, stop - number, inside ? PageLook::kShared : PageLook::kModified});
-      done = stop - run.stored();
+      done = stop - first_number;
     }
   };
+  uint64_t next = 0;
   TRY_VOID(image.ForEachChunk([&](const ckpt_pb::Chunk& chunk) -> base::Result<void> {
     for (const PageRun& run : chunk.run()) {
+      const uint64_t number = next;
+      if (image::IsNumbered(run)) next += run.count();
       if (run.owner() != PageRun::MM && run.owner() != PageRun::SHMEM) continue;
-      if (run.kind() == PageRun::STORED) add_stored(run);
+      if (run.kind() == PageRun::STORED || run.kind() == PageRun::COPY) add_pages(run, number);
       if (run.kind() == PageRun::SAME)
         pieces[run.objref()].push_back({run.first(), run.count(), PageLook::kShared});
       if (run.kind() == PageRun::ZERO)

@@ -95,7 +95,7 @@ std::optional<workload::Script> IfWorkload(const std::string& path, const base::
 
 // A workload may be given without a label.
 base::Result<std::unique_ptr<image::Reader>> OpenMemoryImage(const std::string& name) {
-  auto image = image::Reader::Open(name, &g_stop);
+  auto image = image::Reader::Open(name, {.stop = &g_stop});
   if (image) return image;
   const std::optional<workload::Script> script = IfWorkload(name, image.error());
   if (!script) return image;

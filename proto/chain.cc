@@ -17,7 +17,7 @@ using base::Fail;
 using ckpt_pb::PageRun;
 
 base::Result<Link> MakeLink(const Reader& image) {
-  Link link{.path = image.path(),
+  Link link{.path = InputName(image.path()),
             .digest = image.digest(),
             .label = image.machine().label(),
             .totals = image.totals(),

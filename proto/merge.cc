@@ -83,7 +83,11 @@ class ChainPages final : public PageBytes {
   base::Result<void> Read(const PageRun& run, std::span<std::byte> out) const override {
     for (uint64_t i = 0; i < run.count(); ++i, out = out.subspan(kPageSize)) {
       const auto page = places_.At(run.owner(), run.objref(), run.first() + i);
-      CHECK(page && page->kind() == PageRun::COPY);
+      CHECK(page);
+      if (page->kind() == PageRun::ZERO) {
+        std::memset(out.data(), 0, kPageSize);
+        continue;
+      }
       const auto [link, chunk] = chain_.Find(page->stored());
       const Pages pages = TRY(cache_.Get(*link, *chunk));
       std::memcpy(out.data(), pages->data() + (page->stored() - chunk->first) * kPageSize, kPageSize);
@@ -114,7 +118,8 @@ base::Result<Summary> Merge(const Reader& top, const std::string& path, WriteOpt
       }));
   TRY_VOID(top.ForEachChunk([&](const ckpt_pb::Chunk& chunk) -> base::Result<void> {
     for (PageRun run : chunk.run()) {
-      if (run.kind() == PageRun::COPY) run.set_kind(PageRun::STORED);
+      // As the checkpoint added them: what is stored is decided anew.
+      if (IsNumbered(run)) run.set_kind(PageRun::STORED);
       (void)TRY(writer->AddRun(std::move(run)));
     }
     return {};

@@ -56,6 +56,11 @@ std::string Serialize(const google::protobuf::MessageLite& message) {
   return bytes;
 }
 
+bool IsNumbered(const ckpt_pb::PageRun& run) {
+  using ckpt_pb::PageRun;
+  return run.kind() != PageRun::SAME && (run.kind() != PageRun::ZERO || run.owner() != PageRun::DISK);
+}
+
 bool SameRuns(const google::protobuf::RepeatedPtrField<ckpt_pb::PageRun>& a,
               const google::protobuf::RepeatedPtrField<ckpt_pb::PageRun>& b) {
   if (a.size() != b.size()) return false;

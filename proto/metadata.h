@@ -53,6 +53,9 @@ base::Result<void> ParsePayload(std::string_view payload, uint64_t records_max, 
 // The same bytes for the same message, always.
 std::string Serialize(const google::protobuf::MessageLite& message);
 
+// Whether the pages of a run get numbers, by which SAME names them.
+bool IsNumbered(const ckpt_pb::PageRun& run);
+
 // The index entry of a chunk and the section before it must say the same.
 bool SameRuns(const google::protobuf::RepeatedPtrField<ckpt_pb::PageRun>& a,
               const google::protobuf::RepeatedPtrField<ckpt_pb::PageRun>& b);

@@ -99,7 +99,7 @@ base::Result<void> Reader::ForEachMetadataSection(
     const std::function<base::Result<void>(const SectionHeader&, std::string_view payload)>& visit) const {
   for (uint64_t offset = envelope_.frame_bytes; offset < footer_.totals_offset;) {
     const auto section = ReadSection(*file_, offset, footer_.totals_offset);
-    if (!section) return In(path_, section.error());
+    if (!section) return In(InputName(path_), section.error());
     if (Is(section->header, SectionType::kChunkRuns)) break;
     TRY_VOID(visit(section->header, section->payload()));
     offset += section->frame.size();

@@ -63,7 +63,7 @@ enum class Parents { kOpen, kLeave };
 
 struct OpenOptions {
   Parents parents = Parents::kOpen;
-  std::vector<std::string> also = {};         // where parents are looked for, too; chain.h has the errors
+  std::vector<std::string> also = {};       // where parents are looked for, too; chain.h has the errors
   const std::atomic<bool>* stop = nullptr;  // Polled while a pipe is read: kInterrupted once it is true.
 };
 

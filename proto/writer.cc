@@ -27,11 +27,6 @@ std::string_view View(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-// What a page number is given to.
-bool IsNumbered(const PageRun& run) {
-  return run.kind() != PageRun::SAME && (run.kind() != PageRun::ZERO || run.owner() != PageRun::DISK);
-}
-
 }  // namespace
 
 base::Result<std::unique_ptr<Writer>> Writer::Create(const std::string& path, const PageBytes& bytes,

@@ -211,6 +211,9 @@ TEST_F(Checkpoint, Json) {
                                             {"modified", 10},
                                             {"shared", 4},
                                             {"stored", 6},
+                                            {"zero_filled", 0},
+                                            {"repeated", 0},
+                                            {"in_parent", 0},
                                             {"disk", 0}}));
 }
 

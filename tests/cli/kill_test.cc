@@ -39,7 +39,8 @@ class Kill : public Commands {
   }
 
   static Args Line(const std::string& label, const std::string& level) {
-    return {"run", "w.textproto", "-q", "--at", label, "-o", "x.img", "--level", level, "--threads", "1"};
+    return {"run",        "w.textproto",   "-q",        "--at", label, "-o", "x.img",
+            "--compress", "zstd:" + level, "--threads", "1"};
   }
 
   // How long it takes that nobody kills; the image is under its name, and its bytes are kept.

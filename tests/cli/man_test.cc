@@ -76,7 +76,8 @@ TEST_P(ManPage, ItsExamplesWork) {
 
 INSTANTIATE_TEST_SUITE_P(All, ManPage,
                          testing::Values("ckpt.1", "ckpt-run.1", "ckpt-restore.1", "ckpt-diff.1",
-                                         "ckpt-show.1", "ckpt-verify.1", "ckpt-oracle.1", "ckpt-image.5"),
+                                         "ckpt-show.1", "ckpt-verify.1", "ckpt-oracle.1", "ckpt-merge.1",
+                                         "ckpt-image.5"),
                          [](const auto& page) {
                            std::string name = page.param;
                            std::ranges::replace_if(name, [](char c) { return c == '-' || c == '.'; }, '_');
@@ -88,7 +89,7 @@ TEST(ManPages, TheListAboveIsComplete) {
   for (const auto& entry : std::filesystem::directory_iterator(CKPT_SOURCE_DIR "/man")) {
     if (entry.path().filename() != "ckpt-workload.5") ++pages;  // workload/ has a test of that one
   }
-  EXPECT_EQ(pages, 8u);
+  EXPECT_EQ(pages, 9u);
 }
 
 TEST(ManPages, ExamplesAreFound) {

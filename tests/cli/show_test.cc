@@ -42,7 +42,7 @@ TEST_F(ShowCommand, Json) {
   ASSERT_TRUE(Good(outcome));
   const nlohmann::json json = ParseJson(outcome.out);
   EXPECT_EQ(json["image"], "base.img");
-  EXPECT_EQ(json["version"], 1);
+  EXPECT_EQ(json["version"], 2);
   EXPECT_THAT(json["digest"].get<std::string>(), testing::MatchesRegex("[0-9a-f]{32}"));
   EXPECT_EQ(json["bytes"], Read("base.img").size());
   EXPECT_EQ(json["label"], "base");

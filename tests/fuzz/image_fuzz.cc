@@ -1,5 +1,6 @@
 // Whole images: who reads one and who verifies it agree on whether it is good, and on what it is. Errors are
 // one line that names the file.
+#include <algorithm>
 #include <cstring>
 
 #include "base/check.h"
@@ -19,23 +20,32 @@ constexpr uint64_t kPagesMax = 4096;
 class PageStore : public image::PageSink {
  public:
   base::Result<void> Place(const ckpt_pb::PageRun& run, std::vector<std::span<std::byte>>& pieces) override {
-    CHECK(pieces.empty() && run.kind() == ckpt_pb::PageRun::STORED);
-    CHECK(run.stored() == placed_ && run.count() <= kPagesMax - placed_);
-    placed_ += run.count();
+    const bool is_stored = run.kind() == ckpt_pb::PageRun::STORED;
+    CHECK(pieces.empty() && (is_stored || run.kind() == ckpt_pb::PageRun::COPY));
+    CHECK(run.stored() == named_);
+    if (run.count() > kPagesMax - std::min(kPagesMax, placed_ + copied_))
+      return base::Fail(Code::kNoMemory, "more pages than there is room for");
+    (is_stored ? placed_ : copied_) += run.count();
+    named_ += run.count();
     pages_.emplace_back(run.count() * base::kPageSize);
     pieces.emplace_back(pages_.back());
     return {};
   }
   base::Result<void> Same(const ckpt_pb::PageRun& run) override {
-    CHECK(run.count() <= placed_ && run.stored() <= placed_ - run.count());
+    CHECK(run.count() <= named_ && run.stored() <= named_ - run.count());
     return {};
   }
-  base::Result<void> Zero(const ckpt_pb::PageRun&) override { return {}; }
+  base::Result<void> Zero(const ckpt_pb::PageRun& run) override {
+    if (run.owner() != ckpt_pb::PageRun::DISK) named_ += run.count();
+    return {};
+  }
 
   uint64_t placed() const { return placed_; }
 
  private:
   uint64_t placed_ = 0;
+  uint64_t copied_ = 0;
+  uint64_t named_ = 0;
   std::vector<std::vector<std::byte>> pages_;
 };
 
@@ -60,15 +70,16 @@ void Run(std::string_view input) {
   file.Set(input);
   const auto verified = image::Verify(file.path(), {.threads = 1});
   if (!verified) CheckWords(verified.error(), file.path());
-  const auto reader = image::Reader::Open(file.path());
+  const auto reader = image::Reader::Open(file.path(), {.parents = image::Parents::kLeave});
   if (!reader) {
     CheckWords(reader.error(), file.path());
     CHECK_MSG(!verified, "verified, and not opened: " + reader.error().what);
     return;
   }
-  if ((*reader)->stored_pages() > kPagesMax) return;
+  if ((*reader)->stored_pages() > kPagesMax || (*reader)->metadata().is_child()) return;
   PageStore store;
   const auto read = (*reader)->ReadPages(store, {.threads = 1});
+  if (!read && read.error().code == Code::kNoMemory) return;
   if (!read) {
     CheckWords(read.error(), file.path());
     CHECK_MSG(!verified, "verified, and not read: " + read.error().what);

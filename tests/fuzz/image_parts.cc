@@ -1,5 +1,6 @@
 #include "tests/fuzz/image_parts.h"
 
+#include <algorithm>
 #include <map>
 #include <span>
 
@@ -12,6 +13,7 @@
 namespace fuzz {
 namespace {
 
+using ckpt_pb::PageRun;
 using image::SectionType;
 
 // Any of zstd's sixteen magics of skippable frames.
@@ -68,7 +70,7 @@ void RepairFrame(std::vector<Part>& parts, size_t at, uint64_t pages) {
   // Pages that are stored in another way than compressed are somebody else's affair.
   if (IsSkippable(place->bytes)) return;
   static image::Decompressor decompressor;
-  if (!decompressor.Check(std::as_bytes(std::span(place->bytes)), pages)) place->bytes = PageFrame(pages);
+  if (!decompressor.Expand(std::as_bytes(std::span(place->bytes)), pages)) place->bytes = PageFrame(pages);
 }
 
 void RepairNumbers(std::vector<Part>& parts, const Repairs& repairs) {
@@ -94,9 +96,15 @@ class Joiner {
 
   void Append(const Part& part) {
     if (part.kind == Part::Kind::kPages) {
-      if (!chunks_.empty() && chunks_.back().frame_bytes() == 0 && chunks_.back().offset() == out_.size()) {
+      const bool is_next =
+          !chunks_.empty() && chunks_.back().frame_bytes() == 0 && chunks_.back().offset() == out_.size();
+      if (is_next && IsRaw(part.bytes)) return AppendRaw(part.bytes);
+      if (is_next) {
         chunks_.back().set_frame_bytes(part.bytes.size());
         chunks_.back().set_xxh3(image::Xxh3(part.bytes));
+        static image::Decompressor decompressor;
+        const auto pages = decompressor.Expand(std::as_bytes(std::span(part.bytes)), PagesOf(chunks_.back()));
+        if (pages) NoteHashes(*pages);
       }
       out_ += part.bytes;
       return;
@@ -149,11 +157,46 @@ class Joiner {
   }
 
  private:
+  static bool IsRaw(std::string_view frame) {
+    return frame.size() >= image::kSkippableHeaderBytes && image::LoadU32(frame.data()) == image::kRawMagic;
+  }
+  // At least one, and at most what a chunk can have.
+  static uint64_t PagesOf(const ckpt_pb::Chunk& chunk) {
+    uint64_t pages = 0;
+    for (const PageRun& run : chunk.run()) {
+      if (run.kind() == PageRun::STORED) pages += std::min(run.count(), image::kChunkPagesMax);
+    }
+    return std::clamp<uint64_t>(pages, 1, image::kChunkPagesMax);
+  }
+  void NoteHashes(std::span<const std::byte> pages) {
+    for (; pages.size() >= fixture::kPageSize; pages = pages.subspan(fixture::kPageSize)) {
+      const image::PageHash hash = image::HashPage(pages.first(fixture::kPageSize));
+      chunks_.back().mutable_page_xxh3()->append(reinterpret_cast<const char*>(hash.data()), hash.size());
+    }
+  }
+  // The pages of a raw frame, behind a head for the place where they are now.
+  void AppendRaw(std::string_view frame) {
+    const uint64_t bytes = std::min<uint64_t>(
+        (frame.size() - image::kSkippableHeaderBytes) / fixture::kPageSize * fixture::kPageSize,
+        image::kChunkBytesMax);
+    const std::string_view pages = frame.substr(frame.size() - bytes);
+    out_ += image::EncodeRawHead(out_.size(), bytes);
+    ckpt_pb::Chunk& chunk = chunks_.back();
+    chunk.set_raw(true);
+    chunk.set_offset(out_.size());
+    chunk.set_frame_bytes(bytes);
+    chunk.set_xxh3(image::Xxh3(pages));
+    NoteHashes(std::as_bytes(std::span(pages)));
+    out_ += pages;
+  }
   void Correct(ckpt_pb::Chunk& chunk) {
     const ckpt_pb::Chunk& found = chunks_[next_++];
     chunk.set_offset(found.offset());
     chunk.set_frame_bytes(found.frame_bytes());
     chunk.set_xxh3(found.xxh3());
+    chunk.set_raw(found.raw());
+    // An image of version 1 has none.
+    if (!chunk.page_xxh3().empty()) chunk.set_page_xxh3(found.page_xxh3());
     // What a reader does not know may stand in one of them alone.
     if (!image::SameRuns(chunk.run(), found.run())) *chunk.mutable_run() = found.run();
   }

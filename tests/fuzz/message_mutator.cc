@@ -239,6 +239,7 @@ std::unique_ptr<Message> MessageOfSection(uint32_t type) {
     case image::SectionType::kProcesses: return std::make_unique<ckpt_pb::Processes>();
     case image::SectionType::kVmas: return std::make_unique<ckpt_pb::Vmas>();
     case image::SectionType::kGuest: return std::make_unique<ckpt_pb::Guest>();
+    case image::SectionType::kParent: return std::make_unique<ckpt_pb::Parent>();
     case image::SectionType::kChunkRuns: return std::make_unique<ckpt_pb::ChunkRuns>();
     case image::SectionType::kTotals: return std::make_unique<ckpt_pb::Totals>();
     case image::SectionType::kIndex: return std::make_unique<ckpt_pb::Index>();

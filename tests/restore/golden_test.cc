@@ -70,7 +70,10 @@ TEST_P(GoldenAccept, Restarts) {
   const auto verified = image::Verify(image);
   ASSERT_TRUE(verified.has_value()) << verified.error().what;
   Trip trip;
-  std::filesystem::copy_file(image, trip.path());
+  // With its ancestors beside it.
+  for (const std::string& stem : ImagesIn(kAccept))
+    std::filesystem::copy_file(kAccept + "/" + stem + ".ckpt", trip.path(stem + ".ckpt"));
+  std::filesystem::rename(trip.path(GetParam() + ".ckpt"), trip.path());
   ASSERT_TRUE(trip.Open());
   const std::unique_ptr<Box> box = trip.Restore();
   ASSERT_NE(box, nullptr);
