@@ -27,6 +27,12 @@ mm::Recipe FromProto(const ckpt_pb::Recipe& recipe) {
           .build_id = recipe.build_id()};
 }
 
+// Bytes that somebody else brings are not cleared first; those of a ZERO run are not even touched where their
+// frame was never used.
+mm::Fill FillOf(const PageRun& run) {
+  return run.kind() == PageRun::ZERO ? mm::Fill::kZero : mm::Fill::kUninitialized;
+}
+
 // Appends one page, joined to the piece before it where the two are neighbours in memory.
 void AddPiece(std::vector<std::span<std::byte>>& pieces, std::byte* page) {
   if (!pieces.empty() && pieces.back().data() + pieces.back().size() == page) {
@@ -156,14 +162,17 @@ base::Result<void> ModelSink::MapNonlinear(uint32_t mm_ref, const ckpt_pb::Nonli
   return {};
 }
 
-base::Result<ModelSink::Stored> ModelSink::NewPage() {
+base::Result<ModelSink::Stored> ModelSink::NewPage(mm::Fill fill) {
   // What memory has no room for goes where it would have gone: to swap.
   const bool room = machine_->frames.nr_free() > mm::watermarks(machine_->frames).high;
   if (!room && machine_->swap != nullptr) {
     const mm::SwpEntry slot = machine_->swap->TakeForUser();
-    if (slot != mm::kNoSlot) return Stored{mm::kNoPfn, slot};
+    if (slot != mm::kNoSlot) {
+      if (fill == mm::Fill::kZero) std::ranges::fill(machine_->swap->device().PlacePage(slot), std::byte{0});
+      return Stored{mm::kNoPfn, slot};
+    }
   }
-  const mm::Pfn pfn = machine_->frames.alloc_page(mm::Fill::kUninitialized);
+  const mm::Pfn pfn = machine_->frames.alloc_page(fill);
   if (pfn == mm::kNoPfn) {
     return Fail(Code::kNoMemory, "the image holds more pages than its machine has memory (%s) and swap (%s)",
                 base::FormatSize(machine_->config().memory_bytes).c_str(),
@@ -209,7 +218,7 @@ base::Result<void> ModelSink::PlaceMm(const PageRun& run, std::vector<std::span<
   mm::MmStruct& mm = *mms_.at(run.objref());
   for (uint64_t i = 0; i < run.count(); ++i) {
     const mm::Vaddr addr = (run.first() + i) * kPageSize;
-    const Stored page = TRY(NewPage());
+    const Stored page = TRY(NewPage(FillOf(run)));
     if (page.pfn != mm::kNoPfn) {
       mm::install_anon_page(*mm.vma_at(addr), addr, page.pfn, mm::Shared::kNo);
     } else {
@@ -224,7 +233,7 @@ base::Result<void> ModelSink::PlaceMm(const PageRun& run, std::vector<std::span<
 base::Result<void> ModelSink::PlaceObject(const PageRun& run, std::vector<std::span<std::byte>>& pieces) {
   mm::File& file = *files_.at(run.objref());
   for (uint64_t i = 0; i < run.count(); ++i) {
-    const Stored stored = TRY(NewPage());
+    const Stored stored = TRY(NewPage(FillOf(run)));
     AddPiece(pieces, BytesOf(stored));
     if (stored.pfn == mm::kNoPfn) {
       file.mapping.swapped.emplace(run.first() + i, stored.slot);
@@ -276,9 +285,7 @@ base::Result<void> ModelSink::Same(const PageRun& run) {
 base::Result<void> ModelSink::Zero(const PageRun& run) {
   if (run.owner() != PageRun::DISK) {
     std::vector<std::span<std::byte>> pieces;
-    TRY_VOID(Place(run, pieces));
-    for (const std::span<std::byte> piece : pieces) std::ranges::fill(piece, std::byte{0});
-    return {};
+    return Place(run, pieces);  // which come as zeros
   }
   mm::Disk* disk = files_.at(run.objref())->disk();
   if (const auto punched = disk->PunchHole(run.first(), run.first() + run.count()); !punched) {

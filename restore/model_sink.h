@@ -54,7 +54,7 @@ class ModelSink final : public MemorySink {
     mm::SwpEntry slot = mm::kNoSlot;
   };
   void BringInLocked(mm::MmStruct& mm);
-  base::Result<Stored> NewPage();
+  base::Result<Stored> NewPage(mm::Fill fill);
   std::byte* BytesOf(const Stored& page);
   void NoteStored(uint64_t number, const Stored& page);
 
