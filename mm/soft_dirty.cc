@@ -73,8 +73,8 @@ SoftDirtyRun next_soft_dirty_run(MmStruct& mm, Vaddr start, Vaddr end) {
   while (addr < end) {
     Vaddr leaf = addr;
     const Pte* pte = mm.pgtable.next_leaf(&leaf, end);
-    if (pte == nullptr) leaf = end;
-    if (leaf > addr && !soft_dirty) break;
+    if ((pte == nullptr || leaf > addr) && !soft_dirty) break;
+    if (pte == nullptr) return {all, soft_dirty};
     addr = leaf;
     const Vaddr stop = std::min(PageTable::LeafEnd(addr), end);
     for (; addr < stop; addr += base::kPageSize, ++pte) {

@@ -229,7 +229,9 @@ std::string InputName(const std::string& path) { return path == kStandardStream 
 
 base::Result<std::unique_ptr<InputFile>> InputFile::Open(const std::string& path,
                                                          const std::atomic<bool>* stop) {
-  base::Fd fd = TRY(OpenInput(path));
+  auto opened = OpenInput(path);
+  if (!opened) return std::unexpected(opened.error());
+  base::Fd fd = *std::move(opened);
   struct stat status;
   if (fstat(fd.get(), &status) != 0) return FailErrno(errno, "cannot stat");
   const InputKind kind = KindOf(path, fd.get(), status.st_mode);

@@ -85,7 +85,7 @@ base::Result<void> ParentPages::LoadHashes(const Reader& image) {
   const auto load = [&](const Reader& link) {
     return link.ForEachChunk([&](const ckpt_pb::Chunk& chunk) -> base::Result<void> {
       const std::string& hashes = chunk.page_xxh3();
-      if (hashes.empty() && chunk.frame_bytes() > 0) {
+      if (link.version() == 1) {
         return Fail(
             Code::kUnsupported,
             "%s: it is of format version 1, which has no hashes of pages: make an image without --parent",

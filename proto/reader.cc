@@ -195,13 +195,11 @@ base::Result<void> Reader::VisitChunks(const Visit& visit, base::Result<void>& v
 namespace {
 
 bool FrameFits(const ckpt_pb::Chunk& chunk, uint64_t pages, uint32_t version) {
-  if (pages == 0) {
-    return chunk.frame_bytes() == 0 && chunk.xxh3() == 0 && !chunk.raw() && chunk.page_xxh3().empty();
-  }
-  const bool hashed = chunk.page_xxh3().size() == pages * sizeof(PageHash);
-  const bool may_have_none = version == 1 && chunk.page_xxh3().empty();
+  // In version 1 that field is one that nobody knows.
+  const bool hashed = version == 1 || chunk.page_xxh3().size() == pages * sizeof(PageHash);
+  if (pages == 0) return chunk.frame_bytes() == 0 && chunk.xxh3() == 0 && !chunk.raw() && hashed;
   if (chunk.raw() && chunk.frame_bytes() != pages * base::kPageSize) return false;
-  return chunk.frame_bytes() > 0 && chunk.frame_bytes() <= kFrameBytesMax && (hashed || may_have_none);
+  return chunk.frame_bytes() > 0 && chunk.frame_bytes() <= kFrameBytesMax && hashed;
 }
 
 }  // namespace

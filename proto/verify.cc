@@ -278,12 +278,14 @@ class Verifier {
       ckpt_pb::Index index;
       TRY_VOID(ParsePayload(section.payload(), kSmallSectionBytesMax, section.Where(), index));
       for (const ckpt_pb::Chunk& chunk : index.chunk()) {
-        const Seen said{.offset = chunk.offset(),
-                        .frame_bytes = chunk.frame_bytes(),
-                        .xxh3 = chunk.xxh3(),
-                        .runs_xxh3 = HashRuns(chunk.run()),
-                        .pages_xxh3 = chunk.page_xxh3().empty() ? 0 : Xxh3(chunk.page_xxh3()),
-                        .raw = chunk.raw()};
+        const Seen said{
+            .offset = chunk.offset(),
+            .frame_bytes = chunk.frame_bytes(),
+            .xxh3 = chunk.xxh3(),
+            .runs_xxh3 = HashRuns(chunk.run()),
+            // Of version 1 it is a field that nobody knows.
+            .pages_xxh3 = envelope_.version == 1 || chunk.page_xxh3().empty() ? 0 : Xxh3(chunk.page_xxh3()),
+            .raw = chunk.raw()};
         if (next == chunks_.size() || said != chunks_[next]) {
           // The index is right by its checksum, so a page frame that differs from it is the damaged one.
           return Fail(Code::kCorrupt, "%s: chunk %zu, at offset %" PRIu64 ", is not what it says",
