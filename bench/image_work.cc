@@ -7,9 +7,8 @@
 
 namespace bench {
 
-ckpt::DumpReport DumpTo(mm::Machine& machine, const std::string& path) {
+ckpt::DumpReport DumpTo(mm::Machine& machine, const std::string& path, ckpt::DumpOptions options) {
   ckpt::ModelSource source(machine, {});
-  ckpt::DumpOptions options;
   options.write.sync = image::Sync::kNo;
   return Must(ckpt::Dump(source, path, options));
 }

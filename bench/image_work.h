@@ -9,8 +9,8 @@
 
 namespace bench {
 
-// All processes of the machine, level 1, --no-sync.
-ckpt::DumpReport DumpTo(mm::Machine& machine, const std::string& path);
+// All processes of the machine, level 1 unless `options` say otherwise, --no-sync.
+ckpt::DumpReport DumpTo(mm::Machine& machine, const std::string& path, ckpt::DumpOptions options = {});
 std::unique_ptr<mm::Machine> RestoreFrom(const std::string& path);
 
 }  // namespace bench
